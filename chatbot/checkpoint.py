@@ -1,0 +1,179 @@
+"""A model folder: weights, config, tokenizer, provenance, checksums. Written whole or not at all; nothing is unpickled.
+
+config.json         format version, model sizes, decode defaults, source marker to answer with, context limits
+model.safetensors   weights in half precision; large models are cut into model-00001-of-00003.safetensors ...
+tokenizer.json      the `tokenizers` library's own format
+provenance.json     where it comes from: recipe, data with hashes and licences, parent, figures
+checksums.json      sha256 of each of the above
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chatbot.errors import ModelFolderError
+
+if TYPE_CHECKING:
+    from chatbot.model import Seq2Seq
+    from chatbot.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+_SHARD_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model folder in memory; `model` is on the CPU, in full precision, in evaluation mode."""
+
+    model_id: str
+    model: Seq2Seq
+    tokenizer: Tokenizer
+    config: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelFolderError(
+            f"{path.parent} is no model folder: {path.name} is missing; `chatbot models list` shows what there is"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelFolderError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise ModelFolderError(f"{path} does not hold a JSON object")
+    return value
+
+
+def verify_model_folder(path: Path) -> dict[str, Any]:
+    """Check format version and every file's checksum; return the config, or raise ModelFolderError.
+
+    The text names the file that is missing or changed and what to do.
+    """
+    if path.is_file():
+        raise ModelFolderError(f"{path} is a file, not a model folder; pickled checkpoints are never loaded")
+    config = _read_json(path / "config.json")
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelFolderError(
+            f"{path} has format version {version!r}, this program reads {FORMAT_VERSION}; "
+            "upgrade familect or train the model again"
+        )
+    files = _read_json(path / "checksums.json").get("files")
+    if not isinstance(files, dict) or "config.json" not in files or "tokenizer.json" not in files:
+        raise ModelFolderError(f"{path}/checksums.json lists no files; restore the folder from its source")
+    for name, expected in files.items():
+        if Path(name).name != name:
+            raise ModelFolderError(f"{path}/checksums.json names {name!r}, which is not a plain file name")
+        if not (path / name).is_file():
+            raise ModelFolderError(f"{path} lacks {name}; restore it, or `chatbot models rollback`")
+        if sha256(path / name) != expected:
+            raise ModelFolderError(
+                f"{path / name} has changed since it was saved (checksum differs); "
+                "restore it, or `chatbot models rollback`"
+            )
+    if not any(name.endswith(".safetensors") for name in files):
+        raise ModelFolderError(f"{path} holds no .safetensors weights; pickled weights are never loaded")
+    return config
+
+
+def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
+    """Verify and load the folder at `path`; `model_id` defaults to its name. Raises ModelFolderError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from chatbot.model import ModelConfig, Seq2Seq
+    from chatbot.tokenizer import Tokenizer
+
+    config = verify_model_folder(path)
+    files = _read_json(path / "checksums.json")["files"]
+    try:
+        model = Seq2Seq(ModelConfig(**config["model"]))
+        weights: dict[str, Any] = {}
+        for name in sorted(files):
+            if name.endswith(".safetensors"):
+                weights.update(load_file(path / name))
+        model.load_state_dict({name: weight.float() for name, weight in weights.items()})
+    except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelFolderError(f"{path} does not hold the weights its config describes: {reason}") from error
+    return LoadedModel(
+        model_id=model_id or path.name,
+        model=model.eval(),
+        tokenizer=Tokenizer.load(path / "tokenizer.json"),
+        config=config,
+        provenance=_read_json(path / "provenance.json"),
+    )
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def save_model_folder(
+    path: Path,
+    model: Seq2Seq,
+    tokenizer: Tokenizer,
+    *,
+    provenance: Mapping[str, Any],
+    source: str,
+    decoding: Mapping[str, Any],
+    context: Mapping[str, Any],
+) -> None:
+    """Write the folder beside its place and rename it, so that a reader sees all of it or nothing.
+
+    `source` is the marker to answer with, `decoding` the defaults of `chatbot.decoding.DecodingOptions`, `context`
+    how contexts were cut in training: `context_turns`, `max_source_tokens`, `rename` (source -> marker).
+    An older folder at `path` is replaced.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    shards: list[dict[str, Any]] = [{}]
+    used = 0
+    for name, weight in model.state_dict().items():
+        half = weight.detach().cpu().to(torch.float16).contiguous()
+        size = half.numel() * 2
+        if used and used + size > _SHARD_BYTES:
+            shards.append({})
+            used = 0
+        shards[-1][name] = half
+        used += size
+    for number, shard in enumerate(shards, start=1):
+        name = (
+            "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        )
+        save_file(shard, building / name)
+    tokenizer.save(building / "tokenizer.json")
+    _write_json(
+        building / "config.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "model": asdict(model.config),
+            "source": source,
+            "decoding": dict(decoding),
+            "context": dict(context),
+        },
+    )
+    _write_json(building / "provenance.json", provenance)
+    files = {file.name: sha256(file) for file in sorted(building.iterdir())}
+    _write_json(building / "checksums.json", {"files": files})
+    shutil.rmtree(path, ignore_errors=True)
+    building.rename(path)

@@ -1,0 +1,175 @@
+"""Settings: one YAML file, checked against dataclasses; secrets come from the environment only.
+
+`build` turns a mapping into a dataclass and refuses what it does not know, naming the nearest known key; recipes
+and decode settings go through it too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+from platformdirs import user_data_path
+
+from chatbot.errors import UsageError
+
+T = TypeVar("T")
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _wrong(where: str, value: object, wanted: str) -> UsageError:
+    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:57] + "..."
+    return UsageError(f"{where} is {shown}; it must be {wanted}")
+
+
+def _typed(value: Any, hint: Any, where: str, file: str) -> Any:
+    """`value` as the type `hint` asks for; whole numbers pass as floats, nothing else is bent."""
+    if is_dataclass(hint):
+        return build(typing.cast(type[Any], hint), value, file, where + ".")
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in {typing.Union, types.UnionType}:
+        if value is None and type(None) in arguments:
+            return None
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return _typed(value, inner, where, file)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise _wrong(f"{file}: {where}", value, "one of " + ", ".join(map(str, arguments)))
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _wrong(f"{file}: {where}", value, "a list")
+        return tuple(_typed(item, arguments[0], f"{where}[{i}]", file) for i, item in enumerate(value))
+    if origin in {dict, Mapping}:
+        if not isinstance(value, Mapping):
+            raise _wrong(f"{file}: {where}", value, "a mapping")
+        return {str(k): _typed(v, arguments[1], f"{where}.{k}", file) for k, v in value.items()}
+    if hint in {Any, object}:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        raise _wrong(f"{file}: {where}", value, names.get(hint, str(hint)))
+    return value
+
+
+def build(cls: type[T], values: Any, file: str, prefix: str = "") -> T:
+    """An instance of dataclass `cls` from a mapping; UsageError names the key, the file and the nearest known key."""
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        raise _wrong(f"{file}: {prefix.rstrip('.') or 'the document'}", values, "a mapping of keys to values")
+    hints = get_type_hints(cls)
+    known = [item.name for item in fields(typing.cast(Any, cls))]
+    for key in values:
+        if key not in known:
+            raise UsageError(f"{file}: unknown key {prefix + str(key)!r}; {_nearest(str(key), known)}")
+    return cls(**{key: _typed(value, hints[key], prefix + key, file) for key, value in values.items()})
+
+
+def read_yaml(path: Path) -> Any:
+    """The document in a YAML file; UsageError in one line if it cannot be read or parsed."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}; check the path and its permissions"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise UsageError(f"{path}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply to be a configuration") from None
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """``["model.cell=gru", "seed=7"]`` as nested mappings; values are read as YAML. UsageError without a "="."""
+    tree: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {assignment!r} is not key=value, such as --set temperature=0.7")
+        node = tree
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UsageError(f"--set {assignment!r}: {parent!r} already has a value of its own")
+        try:
+            node[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {assignment!r}: {value!r} is not a YAML value") from error
+    return tree
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, mappings merged key by key."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """How the bot talks."""
+
+    model: str | None = None  # a registry id, a folder, "echo" or "retrieval"; none: the live model
+    device: typing.Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    history_turns: int = 6  # turns of the conversation that the engine gets to see
+    decoding: Mapping[str, Any] = field(default_factory=dict)  # over the model's own decode defaults
+
+
+@dataclass(frozen=True, slots=True)
+class LearnSettings:
+    """What `chatbot retrain` may read and when it promotes."""
+
+    policy: Mapping[str, str] = field(
+        default_factory=lambda: {"terminal": "allowed", "telegram": "consented", "discord": "never"}
+    )
+    replay: tuple[str, ...] = ()  # dialogue files of your own to rehearse beside the shipped ones
+    max_frozen_worsening: float = 0.03  # share by which perplexity on the frozen set may grow
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything `config.yaml` may hold."""
+
+    chat: ChatSettings = field(default_factory=ChatSettings)
+    learn: LearnSettings = field(default_factory=LearnSettings)
+
+
+def home() -> Path:
+    """`CHATBOT_HOME`, else the platform's folder for user data; created on first use by whoever writes there."""
+    value = os.environ.get("CHATBOT_HOME")
+    return Path(value).expanduser().absolute() if value else user_data_path("familect", appauthor=False)
+
+
+def database_url() -> str:
+    """`CHATBOT_DATABASE_URL`, else the embedded SQLite file in the home folder."""
+    return os.environ.get("CHATBOT_DATABASE_URL") or f"sqlite:///{home() / 'chatbot.db'}"
+
+
+def load_settings() -> Settings:
+    """The file `CHATBOT_CONFIG` names, else `config.yaml` in the home folder, else the built-in defaults."""
+    named = os.environ.get("CHATBOT_CONFIG")
+    path = Path(named).expanduser() if named else home() / "config.yaml"
+    if not named and not path.exists():
+        return Settings()
+    return build(Settings, read_yaml(path), str(path))

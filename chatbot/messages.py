@@ -1,0 +1,49 @@
+"""The values that cross borders between adapters, the spine and the engine. Standard library only.
+
+A history is a sequence of plain strings, oldest first, speakers alternating; its last entry is what the bot said
+before the text that is to be answered. That is the shape of the `turns` of a dialogue file, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a person wrote, as the adapter saw it.
+
+    `chat`, `sender` and `message_id` are the platform's own identifiers; the store keeps keyed hashes of people.
+    `options` are decode settings for this one reply, such as ``{"temperature": 0.7}``.
+    """
+
+    platform: str
+    chat: str
+    sender: str
+    text: str
+    message_id: str
+    sent_at: datetime
+    reply_to: str | None = None
+    thread: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the bot says, and what produced it.
+
+    `engine` is one of ``seq2seq``, ``retrieval``, ``echo``, ``rules``, ``command``, ``busy``; `score` is the
+    length-normalised log-probability (seq2seq) or the similarity from 0 to 1 (retrieval), None where there is none.
+    `settings` are the decode settings in force, ready for JSON; `detail` names the rule, command or matched source.
+    """
+
+    text: str
+    model_id: str
+    engine: str
+    score: float | None = None
+    duration_ms: float = 0.0
+    settings: Mapping[str, object] = field(default_factory=dict)
+    seed: int | None = None
+    detail: str | None = None
