@@ -1,0 +1,62 @@
+"""The command line: the composition root, and the only printer besides the terminal adapter.
+
+One module a command group; each adds its parsers and imports what a command needs inside that command's function, so
+that `chatbot --help` loads no model library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from chatbot.cli import learn
+from chatbot.errors import ChatbotError, UsageError
+
+_GROUPS = (learn,)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its help."""
+    parser = argparse.ArgumentParser(
+        prog="chatbot",
+        description="Familect, a chatbot that learns to talk like your people.",
+        epilog="Start with `chatbot chat`. Each command explains itself: chatbot COMMAND --help",
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback behind an error")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for group in _GROUPS:
+        group.add_commands(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 done, 1 ran but something failed, 2 wrong use or configuration, 130 interrupted."""
+    parsed = build_parser().parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    if not parsed.debug:
+        warnings.simplefilter("ignore")
+    try:
+        return int(parsed.run(parsed))
+    except ChatbotError as error:
+        if parsed.debug:
+            raise
+        print(f"chatbot: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:
+        # The reader of our output left, as `head` does; let nothing else be said at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("chatbot: interrupted", file=sys.stderr)
+        return 130
+
+
+def entry_point() -> None:
+    """The console script."""
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""chatbot train, evaluate, retrain: from dialogues, or the log, to a model and its figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.trainer import StepReport
+
+
+def add_commands(commands: Any) -> None:
+    """Add this group's parsers."""
+    train = commands.add_parser(
+        "train",
+        help="train a model from a recipe",
+        description="Train a model from a recipe: a name shipped with the project, or the path of a YAML file.",
+        epilog="Example: chatbot train small --data talk.jsonl --out runs/mine --set optimiser.steps=500",
+    )
+    train.add_argument("recipe", help="a shipped recipe's name or a YAML path")
+    train.add_argument("--data", nargs="+", metavar="PATH", help="dialogue files (.jsonl, .jsonl.zst)")
+    train.add_argument(
+        "--out", metavar="DIR", help="the run folder (default: runs/ in CHATBOT_HOME, by name and time)"
+    )
+    train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the recipe"
+    )
+    train.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    train.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch finds)")
+    train.set_defaults(run=run_train)
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="perplexity of a model on dialogues",
+        description="Loss and perplexity per token, per word and per character, bits per character, by source.",
+    )
+    evaluate.add_argument("model", help="a model folder or registry id")
+    evaluate.add_argument(
+        "--data", nargs="+", required=True, metavar="PATH", help="dialogue files it has not seen"
+    )
+    evaluate.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    evaluate.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    evaluate.set_defaults(run=run_evaluate)
+    retrain = commands.add_parser(
+        "retrain",
+        help="learn from the log and promote the model if it is better",
+        description="Log -> data set -> short training with rehearsal -> comparison with the serving model -> gate -> "
+        "promote or keep. What may be learnt: replies taught with /teach, replies liked with /good, imported talk "
+        "under a declaration. A running chat picks the promoted model up at its next message.",
+        epilog="Undo: chatbot models rollback",
+    )
+    retrain.add_argument("--out", metavar="DIR", help="the run folder (default: runs/ in CHATBOT_HOME, by time)")
+    retrain.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the retrain recipe")
+    retrain.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    retrain.set_defaults(run=run_retrain)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """`chatbot train`."""
+    import torch
+
+    from chatbot.config import home
+    from training.recipe import load_recipe
+    from training.run import train
+
+    recipe = load_recipe(arguments.recipe, arguments.set)
+    if arguments.data:
+        recipe = replace(recipe, data=replace(recipe.data, paths=tuple(arguments.data)))
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    out = (
+        Path(arguments.out)
+        if arguments.out
+        else home() / "runs" / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    )
+    progress = _Progress(recipe.optimiser.steps)
+    state = train(
+        recipe,
+        out,
+        resume=arguments.resume,
+        device=arguments.device,
+        heard=progress.heard,
+        began=progress.began,
+    )
+    progress.close()
+    print(f"{out / 'model'}: held-out loss {state.best_loss:.3f} nats a token after {state.step} steps")
+    return 0
+
+
+class _Progress:
+    """A bar with tokens a second and the time left, on a terminal; one line an evaluation elsewhere."""
+
+    def __init__(self, steps: int) -> None:
+        from tqdm import tqdm
+
+        quiet = int(os.environ.get("RANK", "0")) != 0
+        self._bar = tqdm(
+            total=steps, unit="step", disable=True if quiet else None, dynamic_ncols=True, smoothing=0.05
+        )
+        self._say = not quiet
+        self._smooth = 0.0
+
+    def began(self, trainer: Any, data: Any) -> None:
+        """Say what is about to run and where the bar starts."""
+        if self._say:
+            weights = sum(p.numel() for p in trainer.model.parameters())
+            print(
+                f"{weights / 1e6:.1f} M weights, {len(data.training):,} replies to learn from, "
+                f"{trainer.device.type} {trainer.precision}",
+                file=sys.stderr,
+            )
+        self._bar.update(trainer.state.step)
+
+    def heard(self, report: StepReport) -> None:
+        """Move the bar."""
+        self._smooth = (
+            report.tokens_per_s if not self._smooth else 0.95 * self._smooth + 0.05 * report.tokens_per_s
+        )
+        self._bar.set_postfix_str(f"loss {report.loss:.2f}, {self._smooth:,.0f} tokens/s", refresh=False)
+        self._bar.update(1)
+        if report.valid_loss is not None and self._say:
+            self._bar.write(
+                f"step {report.step}: held-out loss {report.valid_loss:.3f}, {self._smooth:,.0f} tokens/s",
+                sys.stderr,
+            )
+
+    def close(self) -> None:
+        """Finish the bar."""
+        self._bar.close()
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """`chatbot evaluate`."""
+    from chatbot.cli.opening import open_registry
+    from training.evaluate import evaluate_model
+
+    named = Path(arguments.model).expanduser()
+    folder = named if named.is_dir() else open_registry().path(arguments.model)
+    table = evaluate_model(folder, [Path(path) for path in arguments.data], arguments.device)
+    if arguments.json:
+        rows = {
+            name: {
+                "replies": row.replies,
+                "loss_per_token": row.nats / max(1, row.tokens),
+                "perplexity_per_token": row.per_token,
+                "perplexity_per_word": row.per_word,
+                "perplexity_per_character": row.per_character,
+                "bits_per_character": row.bits_per_character,
+            }
+            for name, row in table.items()
+        }
+        print(json.dumps({"model": str(arguments.model), "sources": rows}, ensure_ascii=False))
+        return 0
+    print(f"{'source':24} {'replies':>8} {'ppl/token':>10} {'ppl/word':>10} {'ppl/char':>9} {'bits/char':>9}")
+    for name, row in table.items():
+        print(
+            f"{name:24} {row.replies:8} {row.per_token:10.2f} {row.per_word:10.2f} "
+            f"{row.per_character:9.2f} {row.bits_per_character:9.3f}"
+        )
+    return 0
+
+
+def run_retrain(arguments: argparse.Namespace) -> int:
+    """`chatbot retrain`; exit code 1 if the gate kept the candidate out."""
+    from chatbot.cli.opening import open_registry, open_store
+    from chatbot.config import home, load_settings
+    from training.pipeline import retrain
+    from training.recipe import load_recipe
+
+    recipe = load_recipe("retrain", arguments.set)
+    out = Path(arguments.out) if arguments.out else home() / "runs" / f"retrain-{time.strftime('%Y%m%d-%H%M%S')}"
+    progress = _Progress(recipe.optimiser.steps)
+    verdict = retrain(
+        open_store(),
+        open_registry(),
+        load_settings().learn,
+        recipe,
+        out,
+        device=arguments.device,
+        heard=progress.heard,
+    )
+    progress.close()
+    for reason, count in verdict.snapshot.left_out.items():
+        print(f"left out: {count} ({reason})", file=sys.stderr)
+    result = verdict.comparison
+    print(f"learnt from {len(verdict.snapshot.pairs)} pairs; {result.reproduced} of {result.asked} reproduced")
+    print(f"perplexity per word, frozen set: {result.frozen_before:.2f} -> {result.frozen_after:.2f}")
+    print(f"perplexity per word, recent talk: {result.recent_before:.2f} -> {result.recent_after:.2f}")
+    print(f"{verdict.model_id}: {'promoted' if verdict.promoted else 'kept out'}, {verdict.reason}")
+    print(f"report: {verdict.run / 'report.md'}")
+    return 0 if verdict.promoted else 1

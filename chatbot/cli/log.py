@@ -1,0 +1,144 @@
+"""chatbot export, import, db, stats: the stored conversations."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from chatbot.cli.opening import open_store
+
+
+def add_commands(commands: Any) -> None:
+    """Add this group's parsers."""
+    export = commands.add_parser(
+        "export",
+        help="write what may be learnt from as a dialogue file",
+        description="Write every pair of the log that may be learnt from, with its row ids, as JSONL. How many were "
+        "left out, and why, is said on stderr.",
+    )
+    export.add_argument("path", nargs="?", metavar="PATH", help="the file to write (default: stdout)")
+    export.set_defaults(run=run_export)
+    importing = commands.add_parser(
+        "import",
+        help="bring dialogues into the store",
+        description='Store dialogues from files. Format jsonl: one {"turns": ["...", ...]} a line, optionally .zst.',
+        epilog='Example: chatbot import jsonl talk.jsonl --consent "our own chat, both of us agreed"',
+    )
+    importing.add_argument("format", choices=("jsonl",), help="the files' format")
+    importing.add_argument("paths", nargs="+", metavar="PATH")
+    importing.add_argument(
+        "--consent", metavar="TEXT", help="whose words these are and on what basis; without it nothing is learnt from"
+    )
+    importing.add_argument("--dry-run", action="store_true", help="say what would be stored, store nothing")
+    importing.set_defaults(run=run_import)
+    stats = commands.add_parser("stats", help="what the store holds", description="Counts; no text.")
+    stats.add_argument("--json", action="store_true", help="one JSON object")
+    stats.set_defaults(run=run_stats)
+    database = commands.add_parser("db", help="upgrade, check or back up the database")
+    actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)
+    upgrade = actions.add_parser("upgrade", help="bring the database to this program's revision, after a backup")
+    upgrade.add_argument("--quiet", action="store_true", help="say nothing when there is nothing to do")
+    upgrade.set_defaults(run=run_upgrade)
+    actions.add_parser("check", help="look for damage").set_defaults(run=run_check)
+    backup = actions.add_parser("backup", help="copy the SQLite database while it is in use")
+    backup.add_argument("path", metavar="PATH", help="the new file")
+    backup.set_defaults(run=run_backup)
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """`chatbot export`."""
+    import tempfile
+
+    from chatbot.config import load_settings
+    from training.export import export_pairs
+
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(arguments.path) if arguments.path else Path(scratch) / "log.jsonl"
+        snapshot = export_pairs(open_store(), load_settings().learn.policy, target, context_turns=6)
+        if not arguments.path:
+            for line in target.read_text(encoding="utf-8").splitlines():
+                print(line)
+    print(f"{len(snapshot.pairs)} pairs, sha256 {snapshot.sha256}", file=sys.stderr)
+    for reason, count in snapshot.left_out.items():
+        print(f"left out: {count} ({reason})", file=sys.stderr)
+    return 0
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """`chatbot import`; exit code 1 if some lines were left out."""
+    from training.corpus import ReadReport, read_dialogues
+
+    report = ReadReport()
+    paths = [Path(path) for path in arguments.paths]
+    store = None if arguments.dry_run else open_store()
+    for path in paths:
+        batch = store.record_import(path.name, arguments.consent) if store else 0
+        for dialogue in read_dialogues([path], report):
+            if store:
+                store.add_imported_dialogue(batch, dialogue.turns, dialogue.id)
+    done = "would be stored" if arguments.dry_run else "stored"
+    print(f"{report.dialogues} dialogues with {report.turns} turns {done}")
+    if not arguments.consent:
+        print(
+            'none of it will be learnt from: say whose words these are with --consent "whose words, on what basis"',
+            file=sys.stderr,
+        )
+    for problem in report.problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    skipped = sum(report.skipped.values())
+    if skipped > len(report.problems):
+        print(f"left out: {skipped - len(report.problems)} more lines", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def run_stats(arguments: argparse.Namespace) -> int:
+    """`chatbot stats`."""
+    from dataclasses import asdict
+
+    from chatbot.config import load_settings
+
+    stats = asdict(open_store().stats(load_settings().learn.policy))
+    if arguments.json:
+        print(json.dumps(stats))
+        return 0
+    for name, value in stats.items():
+        shown = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, dict) else value
+        print(f"{name.replace('_', ' '):12} {shown if shown != '' else 0}")
+    return 0
+
+
+def run_upgrade(arguments: argparse.Namespace) -> int:
+    """`chatbot db upgrade`."""
+    from chatbot.config import database_url, home
+    from chatbot.schema import upgrade
+
+    home().mkdir(parents=True, exist_ok=True)
+    copy = upgrade(database_url())
+    if copy is not None:
+        print(f"upgraded; the database as it was is kept in {copy}")
+    elif not arguments.quiet:
+        print("the database is current")
+    return 0
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """`chatbot db check`; exit code 1 if something is wrong."""
+    from chatbot.config import database_url
+    from chatbot.schema import check
+
+    problems = check(database_url())
+    print("\n".join(problems) if problems else "the database is sound")
+    return 1 if problems else 0
+
+
+def run_backup(arguments: argparse.Namespace) -> int:
+    """`chatbot db backup`."""
+    from chatbot.config import database_url
+    from chatbot.schema import backup
+
+    backup(database_url(), Path(arguments.path))
+    print(f"backed up to {arguments.path}")
+    return 0

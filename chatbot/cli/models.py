@@ -1,0 +1,79 @@
+"""chatbot models: what there is, what serves, and the way back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from chatbot.cli.opening import open_registry, open_store
+
+
+def add_commands(commands: Any) -> None:
+    """Add this group's parsers."""
+    models = commands.add_parser("models", help="list, show, promote, roll back or verify models")
+    actions = models.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="every model; * marks the one that answers").set_defaults(run=run_list)
+    show = actions.add_parser("show", help="where a model comes from and what it learnt from")
+    show.add_argument("model", metavar="ID")
+    show.set_defaults(run=run_show)
+    promote = actions.add_parser("promote", help="let a model answer from now on")
+    promote.add_argument("model", metavar="ID")
+    promote.set_defaults(run=run_promote)
+    actions.add_parser("rollback", help="go back to the model that answered before").set_defaults(run=run_rollback)
+    verify = actions.add_parser("verify", help="check every file against its checksum")
+    verify.add_argument("model", metavar="ID", nargs="?", help="default: all")
+    verify.set_defaults(run=run_verify)
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """`chatbot models list`."""
+    print(f"  {'id':32} {'saved':17} {'MB':>6}  from")
+    for info in open_registry().list():
+        mark = "*" if info.live else " "
+        saved = f"{info.created:%Y-%m-%d %H:%M}"
+        print(f"{mark} {info.id:32} {saved:17} {info.size_bytes / 1e6:6.1f}  {info.parent or '-'}")
+    return 0
+
+
+def run_show(arguments: argparse.Namespace) -> int:
+    """`chatbot models show`: provenance, and the ids of the messages it learnt from, as JSON."""
+    from chatbot.checkpoint import verify_model_folder
+
+    path = open_registry().path(arguments.model)
+    config = verify_model_folder(path)
+    provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+    learnt_from = open_store().lineage(arguments.model)
+    shown = {"id": arguments.model, "path": str(path), "config": config, "provenance": provenance}
+    print(json.dumps({**shown, "learnt_from_message_ids": learnt_from}, ensure_ascii=False, indent=2))
+    return 0
+
+
+def run_promote(arguments: argparse.Namespace) -> int:
+    """`chatbot models promote`."""
+    open_registry().promote(arguments.model)
+    print(f"{arguments.model} answers from now on; undo with `chatbot models rollback`")
+    return 0
+
+
+def run_rollback(arguments: argparse.Namespace) -> int:
+    """`chatbot models rollback`."""
+    print(f"{open_registry().rollback()} answers again")
+    return 0
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """`chatbot models verify`; exit code 1 if a folder is damaged."""
+    from chatbot.checkpoint import verify_model_folder
+    from chatbot.errors import ModelFolderError
+
+    registry = open_registry()
+    sound = True
+    for model_id in [arguments.model] if arguments.model else [info.id for info in registry.list()]:
+        try:
+            verify_model_folder(registry.path(model_id))
+            print(f"{model_id}: sound")
+        except ModelFolderError as error:
+            sound = False
+            print(f"{model_id}: {error}")
+    return 0 if sound else 1

@@ -1,0 +1,1 @@
+"""From dialogues to a better model: recipes, data, the loop, evaluation and the way back into the chat."""

@@ -1,0 +1,158 @@
+"""Dialogue files: JSONL, optionally compressed with zstd, read as a stream, one dialogue a line.
+
+In: paths. Out: `Dialogue` values with cleaned turns, and a count of what was left out and why. It knows no tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from chatbot.errors import UsageError
+from chatbot.text import clean
+
+_MAX_LINE_BYTES = 16 * 2**20
+_CHUNK_BYTES = 2**20
+_SHOWN_PROBLEMS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """One conversation: at least two turns, speakers alternating; `source` is its persona where it has one.
+
+    Of a dialogue with `last_only` (key "learn": "last") only the last turn is a target: the rest is context, such as
+    replies of the bot that nobody vouched for.
+    """
+
+    id: str
+    source: str
+    license: str
+    turns: tuple[str, ...]
+    quality: float | None = None
+    last_only: bool = False
+
+
+@dataclass(slots=True)
+class ReadReport:
+    """What a reading met; complete when the iterator is exhausted."""
+
+    dialogues: int = 0
+    turns: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def skip(self, where: str, reason: str) -> None:
+        """Count a line that was left out and remember the first few for the report."""
+        self.skipped[reason] += 1
+        if len(self.problems) < _SHOWN_PROBLEMS:
+            self.problems.append(f"{where}: {reason}")
+
+
+def parse_dialogue(line: str) -> Dialogue:
+    """One line of a dialogue file; ValueError says in plain words what is wrong with it."""
+    try:
+        record: Any = json.loads(line)
+    except ValueError:
+        raise ValueError("not JSON") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    turns = record.get("turns")
+    if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
+        raise ValueError('"turns" is not a list of texts')
+    cleaned = tuple(clean(turn) for turn in turns)
+    if len(cleaned) < 2 or not all(cleaned):
+        raise ValueError("fewer than two turns, or an empty one")
+    tags = record.get("tags")
+    personas = (
+        [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
+    )
+    source = personas[0] if personas else record.get("source", "other")
+    quality = record.get("q")
+    name = record.get("id") or hashlib.sha256("\n".join(cleaned).encode()).hexdigest()[:16]
+    return Dialogue(
+        id=str(name),
+        source=str(source),
+        license=str(record.get("license", "unknown")),
+        turns=cleaned,
+        quality=float(quality) if isinstance(quality, int | float) else None,
+        last_only=record.get("learn") == "last",
+    )
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a plain or zstd file in pieces; UsageError where a compressed file is cut off."""
+    with path.open("rb") as stream:
+        frame = zstandard.ZstdDecompressor().decompressobj() if path.suffix == ".zst" else None
+        whole = True
+        while chunk := stream.read(_CHUNK_BYTES):
+            if frame is None:
+                yield chunk
+                continue
+            yield frame.decompress(chunk)
+            while frame.eof and (rest := frame.unused_data):  # several frames behind one another are one file
+                frame = zstandard.ZstdDecompressor().decompressobj()
+                yield frame.decompress(rest)
+            whole = frame.eof
+        if frame is not None and not whole:
+            raise UsageError(f"{path} is cut off in the middle; fetch or compress it again")
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    pending = b""
+    for chunk in _chunks(path):
+        *whole, pending = (pending + chunk).split(b"\n")
+        yield from whole
+        if len(pending) > _MAX_LINE_BYTES:
+            raise UsageError(f"{path} has a line of over {_MAX_LINE_BYTES >> 20} MiB; write one dialogue a line")
+    if pending:
+        yield pending
+
+
+def read_dialogues(paths: Sequence[Path], report: ReadReport | None = None) -> Iterator[Dialogue]:
+    """Stream the dialogues of `paths`; bad lines are counted in `report` and left out.
+
+    UsageError if a file cannot be read, is cut off in the middle of its compression, or holds no dialogue at all.
+    """
+    report = report if report is not None else ReadReport()
+    for path in paths:
+        found = 0
+        try:
+            for number, line in enumerate(_lines(path), start=1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                    if not text.strip():
+                        continue
+                    dialogue = parse_dialogue(text)
+                except UnicodeDecodeError:
+                    report.skip(f"{path.name} line {number}", "not UTF-8")
+                    continue
+                except ValueError as error:
+                    report.skip(f"{path.name} line {number}", str(error))
+                    continue
+                found += 1
+                report.dialogues += 1
+                report.turns += len(dialogue.turns)
+                yield dialogue
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
+        except zstandard.ZstdError as error:
+            raise UsageError(f"{path} is damaged or not zstd: {error}; fetch or compress it again") from error
+        if not found:
+            detail = f" ({report.problems[-1]})" if report.problems else ""
+            raise UsageError(
+                f'{path} holds no dialogue{detail}; each line must be JSON like {{"turns": ["hi", "hello"]}}'
+            )
+
+
+def held_out(dialogue_id: str, per_mille: int) -> bool:
+    """Whether a dialogue belongs to the held-out part: decided by its id, whole, the same in every run."""
+    return int.from_bytes(hashlib.sha256(dialogue_id.encode()).digest()[:4], "big") % 1000 < per_mille

@@ -1,0 +1,260 @@
+"""Dialogues as flat arrays of token ids, and batches cut from them.
+
+In: dialogues and a tokenizer. Out: `Batch` values of numpy arrays. It knows no torch. Every turn but the first of a
+dialogue is a target; its context is the turns before it. What a batch holds is a function of (seed, epoch), so that a
+run can stop and resume anywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chatbot.tokenizer import Tokenizer
+from training.corpus import Dialogue
+from training.recipe import DataRecipe
+
+Ids = NDArray[np.int64]
+_CHUNK = 2000  # dialogues tokenised at a time: bounds the memory of preparation
+_NAMES = ("tokens", "noisy_tokens", "turn_starts", "noisy_starts", "dialogue_starts", "sources", "taught", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's worth; `source_BS` is padded behind `lengths_B`, `target_BT` with -1 behind each end mark."""
+
+    source_BS: Ids
+    lengths_B: Ids
+    input_BT: Ids  # <s> and the target without its end mark
+    target_BT: Ids
+    taught_B: NDArray[np.bool_]  # rows from the log: what is to change; the others are rehearsal
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens that count towards the loss."""
+        return int((self.target_BT >= 0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class TokenisedCorpus:
+    """All turns behind one another, clean and noisy; `sources` is a marker id a dialogue."""
+
+    tokens: NDArray[np.uint16]
+    noisy_tokens: NDArray[np.uint16]
+    turn_starts: Ids  # (turns + 1,)
+    noisy_starts: Ids  # (turns + 1,)
+    dialogue_starts: Ids  # (dialogues + 1,), in turns
+    sources: Ids  # (dialogues,)
+    taught: NDArray[np.bool_]  # (dialogues,): `last_only`
+    kept: NDArray[np.bool_]  # (turns,): whether the turn is a target
+
+    def save(self, folder: Path) -> None:
+        """One .npy a field, so that a resumed run maps them instead of tokenising again."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _NAMES:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> TokenisedCorpus:
+        """Memory-mapped from `save`."""
+        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NAMES})
+
+
+def roughen(text: str, rng: np.random.Generator) -> str:
+    """The same line as somebody in a hurry types it: lower case, no punctuation, or one slip of the finger."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return text.lower()
+    if kind == 1:
+        return "".join(c for c in text.lower() if c.isalnum() or c.isspace()) or text
+    if len(text) < 4 or not text.isascii():
+        return text.lower()
+    at = int(rng.integers(1, len(text) - 2))
+    return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
+
+
+def tokenise(
+    dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRecipe, seed: int
+) -> TokenisedCorpus:
+    """Read all of `dialogues` once; memory grows by two bytes a token."""
+    rng = np.random.default_rng([seed, 1])
+    parts: list[NDArray[np.uint16]] = []
+    noisy_parts: list[NDArray[np.uint16]] = []
+    lengths: list[int] = []
+    noisy_lengths: list[int] = []
+    turns_each: list[int] = []
+    sources: list[int] = []
+    taught: list[bool] = []
+    kept: list[bool] = []
+    copies: Counter[int] = Counter()
+    waiting: list[Dialogue] = []
+
+    def flush() -> None:
+        texts = [turn for dialogue in waiting for turn in dialogue.turns]
+        for destination, sizes, encoded in (
+            (parts, lengths, tokenizer.encode_batch(texts)),
+            (noisy_parts, noisy_lengths, tokenizer.encode_batch([roughen(text, rng) for text in texts])),
+        ):
+            sizes.extend(map(len, encoded))
+            destination.append(np.fromiter((i for ids in encoded for i in ids), dtype=np.uint16))
+        waiting.clear()
+
+    for dialogue in dialogues:
+        if dialogue.quality is not None and dialogue.quality < recipe.min_quality:
+            continue
+        sources.append(tokenizer.source_id(recipe.rename.get(dialogue.source, dialogue.source)))
+        taught.append(dialogue.last_only)
+        turns_each.append(len(dialogue.turns))
+        first_target = len(dialogue.turns) - 1 if dialogue.last_only else 1
+        for position, turn in enumerate(dialogue.turns):
+            key = hash(turn)
+            copies[key] += position >= first_target
+            kept.append(position >= first_target and copies[key] <= recipe.max_reply_copies)
+        waiting.append(dialogue)
+        if len(waiting) == _CHUNK:
+            flush()
+    if waiting:
+        flush()
+    return TokenisedCorpus(
+        np.concatenate([*parts, np.empty(0, np.uint16)]),
+        np.concatenate([*noisy_parts, np.empty(0, np.uint16)]),
+        np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int64),
+        np.concatenate(([0], np.cumsum(noisy_lengths, dtype=np.int64))).astype(np.int64),
+        np.concatenate(([0], np.cumsum(turns_each, dtype=np.int64))).astype(np.int64),
+        np.array(sources, dtype=np.int64),
+        np.array(taught, dtype=np.bool_),
+        np.array(kept, dtype=np.bool_),
+    )
+
+
+class ExampleSet:
+    """The targets of a corpus with the shape of their contexts, and batches of them."""
+
+    def __init__(self, corpus: TokenisedCorpus, tokenizer: Tokenizer, recipe: DataRecipe, seed: int) -> None:
+        self._corpus, self._tokenizer, self._recipe, self._seed = corpus, tokenizer, recipe, seed
+        self._targets: Ids = np.flatnonzero(corpus.kept).astype(np.int64)
+        self._dialogue_of: Ids = np.searchsorted(corpus.dialogue_starts, self._targets, side="right") - 1
+        self._first_turn: Ids = corpus.dialogue_starts[self._dialogue_of]
+        self._shares = self._share_by_source(recipe.weights)
+        self._shapes = [self._context_shape(corpus.turn_starts), self._context_shape(corpus.noisy_starts)]
+        sizes = np.diff(corpus.turn_starts)[self._targets]
+        self._target_sizes: Ids = np.minimum(sizes, recipe.max_target_tokens - 1) + 1
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    @property
+    def source_ids(self) -> Ids:
+        """Marker id of each example."""
+        return self._corpus.sources[self._dialogue_of]
+
+    def _share_by_source(self, weights: Mapping[str, float]) -> NDArray[np.float64]:
+        by_id = {self._tokenizer.source_id(name): share for name, share in weights.items()}
+        sources = self._corpus.sources[self._dialogue_of]
+        return np.array([by_id.get(int(source), 1.0) for source in sources], dtype=np.float64)
+
+    def _context_shape(self, starts: Ids) -> tuple[Ids, Ids]:
+        """Turns and tokens of each example's context: as `Tokenizer.encode_context` would choose them."""
+        budget = self._recipe.max_source_tokens - 1
+        sizes = np.diff(starts)
+        total = np.minimum(sizes[self._targets - 1], budget - 1) + 1
+        turns = np.ones_like(total)
+        growing = np.ones(len(total), dtype=np.bool_)
+        for back in range(2, self._recipe.context_turns + 1):
+            turn = self._targets - back
+            growing &= turn >= self._first_turn
+            longer = total + sizes[np.maximum(turn, 0)] + 1
+            growing &= longer <= budget
+            total = np.where(growing, longer, total)
+            turns += growing
+        return turns, total + 1
+
+    def epoch(self, epoch: int, batch_tokens: int) -> list[Ids]:
+        """The batches of one epoch, each the positions of its examples, in the order of training.
+
+        Large sets get batches of one exact source length (no source padding at all); small ones would fall apart
+        into batches of a few rows and are cut by nearest length instead.
+        """
+        rng = np.random.default_rng([self._seed, 2, epoch])
+        # A share of 2.5 means: twice, and half of the examples a third time.
+        times = np.floor(self._shares + rng.random(len(self))).astype(np.int64)
+        chosen = np.repeat(np.arange(len(self)), times)
+        noisy = self._noisy(epoch)[chosen]
+        source = np.where(noisy, self._shapes[1][1][chosen], self._shapes[0][1][chosen])
+        target = self._target_sizes[chosen]
+        order = np.lexsort((rng.random(len(chosen)), target // 4, source))
+        exact = len(chosen) >= 50_000
+        batches: list[Ids] = []
+        first, widest = 0, 0
+        for place, position in enumerate(order):
+            widest = max(widest, int(target[position]))
+            moved = exact and source[position] != source[order[first]]
+            if place > first and (moved or (place - first + 1) * widest > batch_tokens):
+                batches.append(chosen[order[first:place]])
+                first, widest = place, int(target[position])
+        if len(order):
+            batches.append(chosen[order[first:]])
+        shuffled = rng.permutation(len(batches))
+        return [batches[i] for i in shuffled]
+
+    def _noisy(self, epoch: int) -> NDArray[np.bool_]:
+        return np.random.default_rng([self._seed, 3, epoch]).random(len(self)) < self._recipe.noise
+
+    def batch(self, examples: Ids, epoch: int, *, clean: bool = False, anonymous: float = 0.1) -> Batch:
+        """The arrays of `examples`; `clean` for evaluation. A share `anonymous` loses its source marker."""
+        noisy = np.zeros(len(examples), np.bool_) if clean else self._noisy(epoch)[examples]
+        rng = np.random.default_rng([self._seed, 4, epoch, int(examples[0])])
+        unmarked = rng.random(len(examples)) < (0.0 if clean else anonymous)
+        rows = [
+            self._context(int(example), bool(rough), bool(blank))
+            for example, rough, blank in zip(examples, noisy, unmarked, strict=True)
+        ]
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        source = np.full((len(rows), int(lengths.max())), self._tokenizer.pad_id, dtype=np.int64)
+        for row, ids in zip(source, rows, strict=True):
+            row[: len(ids)] = ids
+        sizes = self._target_sizes[examples]
+        target = np.full((len(rows), int(sizes.max())), -1, dtype=np.int64)
+        for row, example, size in zip(target, examples, sizes, strict=True):
+            begin = self._corpus.turn_starts[self._targets[example]]
+            end = self._corpus.turn_starts[self._targets[example] + 1]
+            kept = min(int(size), int(end - begin))
+            row[:kept] = self._corpus.tokens[begin : begin + kept]
+            if end - begin < size:  # a reply that was cut off does not teach to stop there
+                row[size - 1] = self._tokenizer.eos_id
+        inputs = np.full_like(target, self._tokenizer.pad_id)
+        inputs[:, 0] = self._tokenizer.bos_id
+        inputs[:, 1:] = np.where(target[:, :-1] >= 0, target[:, :-1], self._tokenizer.pad_id)
+        return Batch(source, lengths, inputs, target, self._corpus.taught[self._dialogue_of[examples]])
+
+    def _context(self, example: int, noisy: bool, anonymous: bool) -> Ids:
+        turns = int(self._shapes[noisy][0][example])
+        tokens = self._corpus.noisy_tokens if noisy else self._corpus.tokens
+        starts = self._corpus.noisy_starts if noisy else self._corpus.turn_starts
+        target = int(self._targets[example])
+        speakers = (self._tokenizer.user_id, self._tokenizer.bot_id)
+        limit = self._recipe.max_source_tokens - 2
+        source = (
+            self._tokenizer.source_id("other")
+            if anonymous
+            else self._corpus.sources[self._dialogue_of[example]]
+        )
+        parts: list[NDArray[np.int64]] = [np.array([source])]
+        for back in range(turns, 0, -1):
+            ids = tokens[starts[target - back] : starts[target - back + 1]]
+            parts.append(np.array([speakers[(back + 1) % 2]]))
+            parts.append(ids[-limit:].astype(np.int64))
+        return np.concatenate(parts)
+
+    def in_order(self, batch_tokens: int) -> Iterator[tuple[Ids, Batch]]:
+        """Every example once, clean, near lengths together: for evaluation."""
+        order = np.lexsort((self._target_sizes, self._shapes[0][1]))
+        rows = max(1, batch_tokens // self._recipe.max_target_tokens)
+        for begin in range(0, len(order), rows):
+            examples = order[begin : begin + rows]
+            yield examples, self.batch(examples, 0, clean=True)

@@ -1,0 +1,217 @@
+"""The loop: log -> data set -> train -> compare -> gate -> promote. `retrain` is the whole of it.
+
+Each step writes one artefact into the run folder:
+
+    log.jsonl       the snapshot: every pair with its row ids; its sha256 stands in the database and the provenance
+    lessons.jsonl   the pairs as they are taught: with their context, without it, and behind other talk
+    model/ ...      the run of `training.run`
+    report.md       the comparison with the serving model and the gate's verdict, to be read
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+from chatbot.checkpoint import LoadedModel, load_model_folder
+from chatbot.config import LearnSettings
+from chatbot.errors import ChatbotError
+from chatbot.learnable import LearnablePair
+from chatbot.registry import Registry
+from chatbot.store import ConversationStore
+from chatbot.text import clean
+from training.corpus import Dialogue, held_out, read_dialogues
+from training.evaluate import likelihood_by_source
+from training.export import Snapshot, export_pairs
+from training.recipe import DataRecipe, Recipe
+from training.run import train
+from training.trainer import StepReport
+
+# With fewer pairs than this, holding some out would mean not learning what somebody took the trouble to teach.
+_ENOUGH_TO_HOLD_OUT = 200
+_RECENT_PER_MILLE = 100
+_ASKED_AGAIN = 200  # pairs that are put to the candidate as questions
+_FIXED_QUESTIONS = ("hi", "how are you?", "what's your name?", "tell me a joke", "I'm sad", "你好", "你叫什么名字？")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Perplexity per word before and after, on what must not be lost and on what was to be learnt."""
+
+    frozen_before: float
+    frozen_after: float
+    recent_before: float
+    recent_after: float
+    recent_held_out: bool  # False: the recent set is what was taught, too little to hold any of it out
+    asked: int
+    reproduced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `retrain` did: the candidate's id, whether it serves now, why, and on what grounds."""
+
+    model_id: str
+    promoted: bool
+    reason: str
+    comparison: Comparison
+    snapshot: Snapshot
+    run: Path
+
+
+def shipped_dialogues(kind: str) -> list[Path]:
+    """The dialogue files that travel with the project: kind "dialogues" to rehearse, "frozen" to compare on."""
+    return sorted(Path(str(files("training") / "data")).glob(f"{kind}.*.jsonl"))
+
+
+def retrain(
+    store: ConversationStore,
+    registry: Registry,
+    settings: LearnSettings,
+    recipe: Recipe,
+    run: Path,
+    *,
+    device: str = "auto",
+    heard: Callable[[StepReport], None] = lambda report: None,
+) -> Verdict:
+    """Learn from the log and let the better model serve. ChatbotError if the log holds nothing to learn from."""
+    serving = registry.live_id()
+    snapshot = export_pairs(store, settings.policy, run / "log.jsonl", recipe.data.context_turns)
+    lessons, recent, is_held_out = _plan(snapshot, run, recipe.seed)
+    dataset = store.create_dataset(run.name, snapshot.sha256, snapshot.message_ids)
+    replay = [*map(str, shipped_dialogues("dialogues")), *settings.replay]
+    recipe = replace(
+        recipe, start_from=str(registry.path(serving)), data=replace(recipe.data, paths=(str(lessons), *replay))
+    )
+    train(recipe, run, device=device, heard=heard)
+    before, after = load_model_folder(registry.path(serving)), load_model_folder(run / "model")
+    comparison = compare(before, after, recent, is_held_out, [*snapshot.pairs], run / "model")
+    promoted, reason = gate(comparison, settings.max_frozen_worsening)
+    model_id = registry.add(run / "model", run.name).name
+    metrics = {**asdict(comparison), "reason": reason, "left_out": dict(snapshot.left_out)}
+    store.record_model(
+        model_id, parent=serving, dataset=dataset, metrics=metrics, state="candidate", run=run.name
+    )
+    if promoted:
+        registry.promote(model_id)
+        store.set_model_state(model_id, "serving")
+    verdict = Verdict(model_id, promoted, reason, comparison, snapshot, run)
+    _write_report(verdict, serving, registry)
+    return verdict
+
+
+def _plan(snapshot: Snapshot, run: Path, seed: int) -> tuple[Path, list[Dialogue], bool]:
+    """Split by chat, and write what is taught; the recent set as dialogues, and whether it was held out."""
+    pairs = snapshot.pairs
+    if not pairs:
+        why = ", ".join(f"{count} {reason}" for reason, count in snapshot.left_out.items()) or "the log is empty"
+        raise ChatbotError(f"nothing to learn from ({why}); rate replies with /good or teach with /teach, then retrain")
+    apart = [pair for pair in pairs if held_out(f"chat-{pair.chat}", _RECENT_PER_MILLE)]
+    enough = len(pairs) >= _ENOUGH_TO_HOLD_OUT and 0 < len(apart) < len(pairs) // 2
+    taught = [pair for pair in pairs if pair not in apart] if enough else list(pairs)
+    path = run / "lessons.jsonl"
+    with path.open("w", encoding="utf-8") as stream:
+        for turns in _lessons(taught, random.Random(seed)):
+            record = {"source": "log", "license": "private", "learn": "last", "turns": turns}
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    recent = [_dialogue(pair) for pair in (apart if enough else pairs)]
+    return path, recent, enough
+
+
+def _dialogue(pair: LearnablePair) -> Dialogue:
+    return Dialogue(
+        f"log-{pair.message_ids[-1]}", "log", "private", (pair.context[-1], pair.reply), last_only=True
+    )
+
+
+def _lessons(pairs: Sequence[LearnablePair], rng: random.Random) -> list[list[str]]:
+    """Each pair in its context, alone, and behind other talk: the same question comes up in other places, too."""
+    lessons: list[list[str]] = []
+    for pair in pairs:
+        question = pair.context[-1]
+        lessons.append([question, pair.reply])
+        if len(pair.context) > 1:
+            lessons.append([*pair.context, pair.reply])
+        for _ in range(2):
+            other = rng.choice(pairs)
+            if other is not pair:
+                lessons.append([other.context[-1], other.reply, question, pair.reply])
+    return lessons
+
+
+def compare(
+    before: LoadedModel,
+    after: LoadedModel,
+    recent: Sequence[Dialogue],
+    recent_held_out: bool,
+    pairs: Sequence[LearnablePair],
+    candidate: Path,
+) -> Comparison:
+    """Both models on the frozen and the recent set, and the candidate asked again what it was taught."""
+    frozen = list(read_dialogues(shipped_dialogues("frozen")))
+
+    def per_word(loaded: LoadedModel, dialogues: Sequence[Dialogue]) -> float:
+        recipe = DataRecipe(**loaded.config["context"])
+        return likelihood_by_source(loaded.model, loaded.tokenizer, dialogues, recipe)["all"].per_word
+
+    asked = pairs[-_ASKED_AGAIN:]
+    answers = _answers(candidate, [(pair.context[:-1], pair.context[-1]) for pair in asked])
+    reproduced = sum(clean(pair.reply) == answer for pair, answer in zip(asked, answers, strict=True))
+    return Comparison(
+        per_word(before, frozen),
+        per_word(after, frozen),
+        per_word(before, recent),
+        per_word(after, recent),
+        recent_held_out,
+        len(asked),
+        reproduced,
+    )
+
+
+def _answers(model: Path, questions: Sequence[tuple[Sequence[str], str]]) -> list[str]:
+    from chatbot.engine import load_engine
+
+    engine = load_engine(model)
+    try:
+        return [engine.reply_sync(history, text).text for history, text in questions]
+    finally:
+        engine.close()
+
+
+def gate(comparison: Comparison, max_worsening: float) -> tuple[bool, str]:
+    """Whether the candidate may serve, and the reason in words."""
+    worsening = comparison.frozen_after / comparison.frozen_before - 1
+    if worsening > max_worsening:
+        return False, f"perplexity on the frozen set grew by {worsening:.1%}, more than {max_worsening:.1%}"
+    if comparison.recent_after >= comparison.recent_before:
+        return False, "it predicts the recent talk no better than the serving model"
+    return True, f"better on recent talk, and {worsening:+.1%} perplexity on the frozen set"
+
+
+def _write_report(verdict: Verdict, serving: str, registry: Registry) -> None:
+    c = verdict.comparison
+    kind = "held out" if c.recent_held_out else "as taught; too few to hold any out"
+    old = _answers(registry.path(serving), [((), question) for question in _FIXED_QUESTIONS])
+    new = _answers(verdict.run / "model", [((), question) for question in _FIXED_QUESTIONS])
+    lines = [
+        f"# {verdict.model_id}: {'promoted' if verdict.promoted else 'kept out'}",
+        "",
+        f"{verdict.reason}. Learnt from {len(verdict.snapshot.pairs)} pairs of the log "
+        f"(sha256 {verdict.snapshot.sha256}); left out: {dict(verdict.snapshot.left_out) or 'nothing'}.",
+        "",
+        f"| perplexity per word | {serving} | {verdict.model_id} |",
+        "|---|---|---|",
+        f"| frozen set | {c.frozen_before:.2f} | {c.frozen_after:.2f} |",
+        f"| recent talk ({kind}) | {c.recent_before:.2f} | {c.recent_after:.2f} |",
+        "",
+        f"Of {c.asked} taught questions asked again, {c.reproduced} were answered word for word.",
+        "",
+        f"| asked | {serving} | {verdict.model_id} |",
+        "|---|---|---|",
+        *(f"| {q} | {a} | {b} |" for q, a, b in zip(_FIXED_QUESTIONS, old, new, strict=True)),
+    ]
+    (verdict.run / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,151 @@
+"""A recipe: everything that decides a training run, in one YAML file, checked before work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from chatbot.config import build, merge, parse_assignments, read_yaml
+from chatbot.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class DataRecipe:
+    """Which dialogues, and how much of each."""
+
+    paths: tuple[str, ...] = ()  # dialogue files; --data on the command line replaces them
+    weights: Mapping[str, float] = field(
+        default_factory=dict
+    )  # source -> share of its replies seen in one epoch
+    rename: Mapping[str, str] = field(default_factory=dict)  # source or persona -> marker it is trained under
+    max_reply_copies: int = (
+        20  # an exact reply counts at most this often: generic replies are what dullness is
+    )
+    min_quality: float = 0.0  # dialogues rated below this (key "q") are left out
+    held_out_per_mille: int = 10  # dialogues kept for validation, chosen by their id
+    context_turns: int = 3  # turns the encoder reads
+    max_source_tokens: int = 64
+    max_target_tokens: int = 40
+    noise: float = 0.3  # share of contexts read lower-cased, without punctuation or with a typing error
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecipe:
+    """Sizes; see `chatbot.model.ModelConfig`. Ignored when the run starts from another model."""
+
+    vocabulary_size: int = 8192
+    embedding_size: int = 256
+    encoder_units: int = 256
+    decoder_units: int = 512
+    encoder_layers: int = 1
+    decoder_layers: int = 1
+    cell: Literal["lstm", "gru"] = "lstm"
+    attention: Literal["general", "additive"] = "general"
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiserRecipe:
+    """AdamW (Loshchilov and Hutter 2019), linear warm-up, cosine to zero."""
+
+    steps: int = 1000
+    learning_rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest gradient norm
+    batch_tokens: int = 2500  # target tokens in a batch
+    accumulate: int = 1  # batches a step
+    label_smoothing: float = 0.1
+    ema: float = 0.999  # decay of the averaged weights that are saved; 0 keeps the last ones
+    rehearse: bool = False  # on all but the log's rows, stay near the answers of the model started from
+    evaluate_every: int = 500
+    patience: int = 0  # evaluations without improvement before stopping; 0 never stops early
+    checkpoint_every: int = 250
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecipe:
+    """How the finished model answers unless told otherwise."""
+
+    source: str = "other"
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole run."""
+
+    name: str
+    description: str = ""
+    seed: int = 1
+    start_from: str | None = None  # a model folder to continue from: its sizes and tokenizer are kept
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    data: DataRecipe = field(default_factory=DataRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    answer: AnswerRecipe = field(default_factory=AnswerRecipe)
+
+    def __post_init__(self) -> None:
+        positive = {
+            "optimiser.steps": self.optimiser.steps,
+            "optimiser.batch_tokens": self.optimiser.batch_tokens,
+            "optimiser.accumulate": self.optimiser.accumulate,
+            "optimiser.evaluate_every": self.optimiser.evaluate_every,
+            "optimiser.checkpoint_every": self.optimiser.checkpoint_every,
+            "optimiser.learning_rate": self.optimiser.learning_rate,
+            "optimiser.clip": self.optimiser.clip,
+            "data.context_turns": self.data.context_turns,
+            "data.max_target_tokens": self.data.max_target_tokens,
+            "data.max_reply_copies": self.data.max_reply_copies,
+        }
+        for name, value in positive.items():
+            if value <= 0:
+                raise UsageError(f"recipe {self.name}: {name} is {value}; it must be above 0")
+        if self.data.max_source_tokens < 4:
+            raise UsageError(
+                f"recipe {self.name}: data.max_source_tokens is {self.data.max_source_tokens}; least: 4"
+            )
+        if self.model.vocabulary_size > 65535 or self.model.vocabulary_size < 300:
+            raise UsageError(
+                f"recipe {self.name}: model.vocabulary_size is {self.model.vocabulary_size}; from 300 to 65535"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The resolved recipe, ready for YAML or JSON."""
+        plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(_plain(asdict(self))))
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> path of the recipes that travel with the project."""
+    folder = Path(str(files("training"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> Recipe:
+    """The recipe of a shipped name or a YAML path, with ``key=value`` assignments laid over it.
+
+    UsageError if there is none of that name, a key is unknown or a value is out of its range.
+    """
+    shipped = shipped_recipes()
+    path = shipped.get(name_or_path, Path(name_or_path).expanduser())
+    if not path.exists():
+        raise UsageError(
+            f"no recipe {name_or_path!r}; shipped: {', '.join(shipped)}; or give the path of a YAML file"
+        )
+    document = read_yaml(path)
+    if not isinstance(document, Mapping):
+        raise UsageError(f"{path} holds no recipe; `chatbot train --help` shows one")
+    merged = merge({"name": path.stem, **document}, parse_assignments(assignments))
+    return build(Recipe, merged, str(path))

@@ -1,0 +1,229 @@
+"""One training run from a recipe to a model folder.
+
+The run folder, an interface that other tools may rely on:
+
+    recipe.yaml        the recipe as resolved, with --set and --data laid in
+    data.json          each data file with its sha256, licence and counts; what was left out and why
+    tokens/            the tokenised data, so that --resume starts at once
+    tokenizer.json     as trained on this data (or taken from the model the run started from)
+    checkpoints/       <step>/state.safetensors and state.json, the last two
+    metrics.jsonl      one object a step: see `training.trainer.StepReport`
+    loss.png           the curve
+    model/             the best model so far, a model folder (`chatbot.checkpoint`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from chatbot.checkpoint import load_model_folder, save_model_folder, sha256
+from chatbot.errors import UsageError
+from chatbot.model import ModelConfig, Seq2Seq
+from chatbot.tokenizer import Tokenizer
+from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
+from training.dataset import ExampleSet, TokenisedCorpus, tokenise
+from training.evaluate import evaluation_set, score_replies
+from training.recipe import Recipe
+from training.trainer import StepReport, Trainer, TrainState
+
+_TOKENIZER_SAMPLE = 60_000  # dialogues: more text hardly moves the merges
+_VALIDATION_DIALOGUES = 250  # of the held-out ones: enough for the curve, quick enough to watch it
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedData:
+    """What the loop needs; `facts` goes into `data.json` and the model's provenance."""
+
+    training: ExampleSet
+    validation: ExampleSet
+    tokenizer: Tokenizer
+    facts: Mapping[str, Any]
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    heard: Callable[[StepReport], None] = lambda report: None,
+    began: Callable[[Trainer, PreparedData], None] = lambda trainer, data: None,
+) -> TrainState:
+    """Run `recipe` in `folder`; the model is in `folder/model` afterwards.
+
+    With `resume` it goes on from the newest checkpoint and gives the losses of a run that never stopped. UsageError
+    if the folder holds another run, or `resume` finds a different recipe.
+    """
+    first = int(os.environ.get("RANK", "0")) == 0
+    _claim(folder, recipe, resume)
+    torch.manual_seed(recipe.seed)
+    start = load_model_folder(_start_folder(recipe)) if recipe.start_from else None
+    data = prepare(recipe, folder, start.tokenizer if start else None, write=first)
+    config = start.model.config if start else ModelConfig(**asdict(recipe.model))
+    config = replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout)
+    model = Seq2Seq(config)
+    if start:
+        model.load_state_dict(start.model.state_dict())
+    begin = time.time()
+
+    def validate(current: Seq2Seq) -> float:
+        nats, tokens = score_replies(current, data.validation)
+        return float(nats.sum() / max(1, tokens.sum()))
+
+    def save(current: Seq2Seq) -> None:
+        save_model_folder(
+            folder / "model",
+            current,
+            data.tokenizer,
+            provenance={
+                "recipe": recipe.as_dict(),
+                "data": data.facts,
+                "parent": start.model_id if start else None,
+                "step": trainer.state.step,
+                "valid_loss_per_token": trainer.state.best_loss,
+                "torch": torch.__version__,
+                "precision": trainer.precision,
+                "seconds": round(time.time() - begin, 1),
+            },
+            source=recipe.answer.source,
+            decoding=recipe.answer.decoding,
+            context={
+                "context_turns": recipe.data.context_turns,
+                "max_source_tokens": recipe.data.max_source_tokens,
+                "rename": dict(recipe.data.rename),
+            },
+        )
+
+    trainer = Trainer(
+        recipe,
+        model,
+        data.training,
+        validate,
+        folder,
+        device=device,
+        save_model=save,
+        teacher=start.model if start and recipe.optimiser.rehearse else None,
+    )
+    if resume:
+        trainer.resume()
+    began(trainer, data)
+    state = trainer.train(heard)
+    if first:
+        from training.plot import draw_losses
+
+        draw_losses(folder / "metrics.jsonl", folder / "loss.png")
+    return state
+
+
+def _start_folder(recipe: Recipe) -> Path:
+    from chatbot.config import home
+    from chatbot.registry import Registry
+
+    named = Path(str(recipe.start_from)).expanduser()
+    return named if named.is_dir() else Registry(home()).path(str(recipe.start_from))
+
+
+def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
+    """Write the resolved recipe into an empty folder, or check that the one there is the same."""
+    path = folder / "recipe.yaml"
+    resolved = yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True)
+    if path.exists():
+        if not resume:
+            raise UsageError(f"{folder} already holds a run; add --resume to go on, or name another --out")
+        if path.read_text(encoding="utf-8") != resolved:
+            raise UsageError(
+                f"{folder} was started with another recipe; compare recipe.yaml there, or name another --out"
+            )
+        return
+    if int(os.environ.get("RANK", "0")) == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(resolved, encoding="utf-8")
+
+
+def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None, *, write: bool = True) -> PreparedData:
+    """Read, split by dialogue and tokenise the data, or take what an earlier start of this run left in `folder`."""
+    paths = [Path(path).expanduser() for path in recipe.data.paths]
+    if not paths:
+        raise UsageError(f"recipe {recipe.name} names no data; add --data PATH...")
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        raise UsageError(
+            f"no such data file: {', '.join(missing)}; give dialogue files (.jsonl, .jsonl.zst) to --data"
+        )
+    hashes = {str(path): sha256(path) for path in paths}
+    facts_path, tokens = folder / "data.json", folder / "tokens"
+    per_mille = recipe.data.held_out_per_mille
+    validation = list(
+        islice((d for d in read_dialogues(paths) if held_out(d.id, per_mille)), 20 * _VALIDATION_DIALOGUES)
+    )
+    # By hash of the id: mixes the files and sources, the same in every run.
+    validation.sort(key=lambda dialogue: hashlib.sha256(dialogue.id.encode()).digest())
+    validation = validation[:_VALIDATION_DIALOGUES]
+    if facts_path.exists():
+        facts = json.loads(facts_path.read_text(encoding="utf-8"))
+        if facts["files"] != hashes:
+            raise UsageError(
+                f"the data has changed since {folder} was started; restore it, or name another --out"
+            )
+        known = Tokenizer.load(folder / "tokenizer.json")
+        corpus = TokenisedCorpus.load(tokens)
+    else:
+        report, licences = ReadReport(), Counter[str]()
+        known = tokenizer or _train_tokenizer(recipe, paths)
+        corpus = tokenise(_training_part(paths, per_mille, report, licences), known, recipe.data, recipe.seed)
+        facts = {
+            "files": hashes,
+            "licences": dict(licences),
+            "dialogues": report.dialogues,
+            "turns": report.turns,
+            "left_out": dict(report.skipped),
+            "problems": report.problems,
+        }
+        if write:
+            corpus.save(tokens)
+            known.save(folder / "tokenizer.json")
+            facts_path.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    training = ExampleSet(corpus, known, recipe.data, recipe.seed)
+    if not len(training):
+        raise UsageError("the data leaves nothing to train on: no reply in any dialogue that is not held out")
+    if not validation:  # a handful of dialogues: better a curve on the same ones than none
+        validation = list(islice(read_dialogues(paths), _VALIDATION_DIALOGUES))
+    return PreparedData(training, evaluation_set(validation, known, recipe.data), known, facts)
+
+
+def _training_part(
+    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str]
+) -> Iterator[Dialogue]:
+    for dialogue in read_dialogues(paths, report):
+        if not held_out(dialogue.id, per_mille):
+            licences[f"{dialogue.source}: {dialogue.license}"] += 1
+            yield dialogue
+
+
+def _train_tokenizer(recipe: Recipe, paths: Sequence[Path]) -> Tokenizer:
+    """Learn the vocabulary from an even sample of every file; markers for every source that occurs."""
+    markers: set[str] = set()
+    share = max(1, _TOKENIZER_SAMPLE // len(paths))
+
+    def texts() -> Iterator[str]:
+        for path in paths:
+            for number, dialogue in enumerate(read_dialogues([path])):
+                markers.add(recipe.data.rename.get(dialogue.source, dialogue.source))
+                if number < share:
+                    yield from dialogue.turns
+
+    sample = list(texts())
+    names = sorted({*markers, *recipe.data.rename.values(), recipe.answer.source, "other"})
+    return Tokenizer.train(sample, recipe.model.vocabulary_size, names)
