@@ -1,0 +1,109 @@
+"""The ground every part of the store stands on: transactions, and who and where by keyed hash.
+
+One writer at a time, by a lock here and by the write lock of SQLite between processes; readers do not wait for it.
+All calls are synchronous, may come from any thread, and raise DatabaseError with one clear line.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Insert, insert, select
+
+from chatbot import tables as t
+from chatbot.database import explained, in_memory, open_engine, writer
+from chatbot.identity import keyed_hash
+
+# NUL ends a text early in some databases, and lone surrogates have no UTF-8.
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """The text with NUL and lone surrogates, which no database keeps, as U+FFFD."""
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+def now() -> datetime:
+    """This moment, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def new_id(connection: Connection, row: Insert) -> int:
+    """Insert one row; the number it got."""
+    key = connection.execute(row).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+class Records:
+    """An open database and the key of its hashes. `sqlite://` lives in memory and gets its tables here."""
+
+    def __init__(self, url: str, key: bytes) -> None:
+        self._url = url
+        self._key = key
+        self._engine = open_engine(url)
+        self._writer = writer(self._engine)
+        self._write_lock = threading.Lock()
+        # In memory there is one connection for all threads, so readers have to wait for writers there.
+        self._read_lock = self._write_lock if in_memory(url) else nullcontext()
+        if in_memory(url):
+            t.metadata.create_all(self._engine)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """One transaction that writes: committed at the end, rolled back by an exception."""
+        with explained(self._url), self._write_lock, self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """One consistent view. Keep it short: a long one stops the write-ahead log from being folded in."""
+        with explained(self._url), self._read_lock, self._engine.connect() as connection:
+            yield connection
+
+    def _chat_key(self, platform: str, chat: str) -> str:
+        return keyed_hash(self._key, "chat", platform, chat)
+
+    def _person_id(self, connection: Connection, platform: str, sender: str) -> int | None:
+        key = keyed_hash(self._key, "person", platform, sender)
+        return connection.scalar(select(t.person.c.id).where(t.person.c.platform == platform, t.person.c.key == key))
+
+    def _ensure_person(self, connection: Connection, platform: str, sender: str) -> int:
+        found = self._person_id(connection, platform, sender)
+        if found is not None:
+            return found
+        key = keyed_hash(self._key, "person", platform, sender)
+        row = insert(t.person).values(platform=platform, key=key, created_at=now())
+        return new_id(connection, row)
+
+    def _chat_id(self, connection: Connection, platform: str, chat: str, thread: str | None) -> int | None:
+        return connection.scalar(
+            select(t.chat.c.id).where(
+                t.chat.c.platform == platform,
+                t.chat.c.key == self._chat_key(platform, chat),
+                t.chat.c.thread == storable(thread or ""),
+            )
+        )
+
+    def _ensure_chat(self, connection: Connection, platform: str, chat: str, thread: str | None) -> int:
+        found = self._chat_id(connection, platform, chat, thread)
+        if found is not None:
+            return found
+        row = insert(t.chat).values(
+            platform=platform,
+            key=self._chat_key(platform, chat),
+            thread=storable(thread or ""),
+            # In a terminal the name is the operator's own, and `--continue` has to find it again.
+            name=storable(chat) if platform == "terminal" else None,
+            context_start=0,
+            created_at=now(),
+        )
+        return new_id(connection, row)

@@ -1,0 +1,160 @@
+"""Kills, locks, full disks and damage: what was acknowledged is there, and the error is one clear line."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, insert, select
+from sqlalchemy.pool import Pool
+from talking import KEY, NOON, rows, said, talk
+
+from chatbot import schema
+from chatbot import tables as t
+from chatbot.database import open_engine
+from chatbot.errors import DatabaseError
+from chatbot.store import ConversationStore
+
+WRITER = """
+import sys
+from datetime import UTC, datetime
+from chatbot.messages import Message, Reply
+from chatbot.store import ConversationStore
+url, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+store = ConversationStore(url, b"k" * 32)
+for number in range(count):
+    message = Message("terminal", name, "me", f"line {number}", f"{number}", datetime.now(UTC))
+    stored = store.record_message(message)
+    reply = store.record_reply(stored.id, Reply("yes", "echo", "echo"))
+    print(stored.id, reply, flush=True)
+"""
+
+
+def start_writer(url: str, name: str, count: int) -> subprocess.Popen[str]:
+    """A process that records exchanges and prints the ids of each when its calls have returned."""
+    command = [sys.executable, "-c", WRITER, url, name, str(count)]
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
+
+
+def test_killed_process_loses_nothing_acknowledged(url: str) -> None:
+    """After SIGKILL every row whose id was printed is there, and the database is sound."""
+    with start_writer(url, "default", 10**6) as process:
+        assert process.stdout is not None
+        acknowledged = [process.stdout.readline() for _ in range(53)]
+        process.send_signal(signal.SIGKILL)
+        # What stood in the pipe was acknowledged too; a line cut short was not.
+        acknowledged += [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+
+    ids = {int(word) for line in acknowledged for word in line.split()}
+    assert len(ids) >= 2 * 53
+    assert ids <= {row[0] for row in rows(url, "SELECT id FROM message")}
+    assert schema.check(url) == []
+
+
+def test_two_processes_write_at_once(url: str) -> None:
+    """Two writers and a reader in this process meet no lock, and every row is there."""
+    store = ConversationStore(url, KEY)
+    with start_writer(url, "one", 61) as one, start_writer(url, "two", 61) as two:
+        while one.poll() is None or two.poll() is None:
+            store.record_message(said("hi", 1))
+            store.stats()
+        for process in (one, two):
+            _, errors = process.communicate(timeout=30)
+            assert (process.returncode, errors) == (0, "")
+
+    assert store.stats().messages == {"terminal": 2 * 61 + 1}
+    store.close()
+
+
+@pytest.mark.parametrize("call", ["record_message", "history"])
+def test_damaged_file_is_one_clear_line(store: ConversationStore, url: str, call: str, tmp_path: Path) -> None:
+    """Overwritten pages give a DatabaseError that names the file and the way out."""
+    store.close()
+    file = tmp_path / "chatbot.db"
+    file.write_bytes(file.read_bytes()[:4096] + b"\xa5" * 4096 * 60)
+    calls: dict[str, Callable[[], object]] = {
+        "record_message": lambda: store.record_message(said("hi", 1)),
+        "history": lambda: store.history(1, 3),
+    }
+
+    with pytest.raises(DatabaseError, match=r"chatbot\.db is damaged: see `chatbot db check`"):
+        calls[call]()
+
+
+def test_read_only_database_is_one_clear_line(url: str, tmp_path: Path) -> None:
+    """A write gives a DatabaseError with the way out; reading goes on."""
+    first = ConversationStore(url, KEY)
+    ids = talk(first, "hi", "hello", "next")
+    store = ConversationStore(f"sqlite:///file:{tmp_path}/chatbot.db?mode=ro&uri=true", KEY)
+
+    with pytest.raises(DatabaseError, match="is read-only: make it and its folder writable") as caught:
+        store.record_message(said("words nobody should find in a log", 90))
+
+    assert "\n" not in str(caught.value)
+    assert "words" not in f"{caught.value} {caught.value.__cause__}"
+    assert store.history(ids[-1], 3) == ["hi", "hello"]
+    store.close()
+    first.close()
+
+
+def test_full_disk_is_one_clear_line(url: str) -> None:
+    """With no page left a write gives a DatabaseError; what was there stays, and goes on when there is space."""
+
+    def limit(connection: Any, _entry: Any) -> None:
+        connection.execute("PRAGMA max_page_count=60")
+
+    store = ConversationStore(url, KEY)
+    event.listen(Pool, "connect", limit)
+    try:
+        store.record_message(said("small", 1))
+        with pytest.raises(DatabaseError, match=r"no space left for the database .*: free some"):
+            store.record_message(said("x" * 10**6, 2))
+        assert not store.record_message(said("small", 1)).fresh
+    finally:
+        event.remove(Pool, "connect", limit)
+        store.close()
+
+    store = ConversationStore(url, KEY)
+    assert store.record_message(said("x" * 10**6, 2)).fresh
+    store.close()
+    assert schema.check(url) == []
+
+
+def test_locked_database_is_one_clear_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program that never lets go gives a DatabaseError that says so, after the patience is over."""
+    monkeypatch.setattr("chatbot.database.BUSY_TIMEOUT_S", 0.05)
+    holder = open_engine(url)
+    store = ConversationStore(url, KEY)
+    with holder.connect() as connection:
+        connection.execute(insert(t.import_batch).values(source="x", created_at=NOON))
+
+        with pytest.raises(DatabaseError, match=r"another program has kept .* locked"):
+            store.record_message(said("hi", 1))
+
+        assert store.latest_chat("terminal") is None
+    holder.dispose()
+    assert store.record_message(said("hi", 1)).fresh
+    store.close()
+
+
+def test_connections_are_set_up(store: ConversationStore) -> None:
+    """Write-ahead log, full sync, foreign keys, overwriting of freed text, and five seconds of patience."""
+    expected = {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "secure_delete": 1,
+        "busy_timeout": 5000,
+    }
+
+    with store._engine.connect() as connection:
+        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in expected}
+        assert connection.scalar(select(t.message.c.id)) is None
+
+    assert found == expected
