@@ -52,7 +52,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ModelFolderError(
             f"{path.parent} is no model folder: {path.name} is missing; `chatbot models list` shows what there is"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFolderError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ModelFolderError(f"{path} does not hold a JSON object")
@@ -81,7 +81,11 @@ def verify_model_folder(path: Path) -> dict[str, Any]:
             raise ModelFolderError(f"{path}/checksums.json names {name!r}, which is not a plain file name")
         if not (path / name).is_file():
             raise ModelFolderError(f"{path} lacks {name}; restore it, or `chatbot models rollback`")
-        if sha256(path / name) != expected:
+        try:
+            found = sha256(path / name)
+        except OSError as error:
+            raise ModelFolderError(f"{path / name} cannot be read: {error.strerror}; check its permissions") from error
+        if found != expected:
             raise ModelFolderError(
                 f"{path / name} has changed since it was saved (checksum differs); "
                 "restore it, or `chatbot models rollback`"
@@ -96,6 +100,7 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from chatbot.errors import UsageError
     from chatbot.model import ModelConfig, Seq2Seq
     from chatbot.tokenizer import Tokenizer
 
@@ -108,13 +113,19 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
             if name.endswith(".safetensors"):
                 weights.update(load_file(path / name))
         model.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
+    except (SafetensorError, RuntimeError, TypeError, KeyError, UsageError) as error:
         reason = " ".join(str(error).split())
         raise ModelFolderError(f"{path} does not hold the weights its config describes: {reason}") from error
+    tokenizer = Tokenizer.load(path / "tokenizer.json")
+    if len(tokenizer) != model.config.vocabulary_size:
+        raise ModelFolderError(
+            f"{path}/tokenizer.json has {len(tokenizer)} tokens, the model {model.config.vocabulary_size}; "
+            "restore the folder from its source"
+        )
     return LoadedModel(
         model_id=model_id or path.name,
         model=model.eval(),
-        tokenizer=Tokenizer.load(path / "tokenizer.json"),
+        tokenizer=tokenizer,
         config=config,
         provenance=_read_json(path / "provenance.json"),
     )
@@ -157,9 +168,7 @@ def save_model_folder(
         shards[-1][name] = half
         used += size
     for number, shard in enumerate(shards, start=1):
-        name = (
-            "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        )
+        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
         save_file(shard, building / name)
     tokenizer.save(building / "tokenizer.json")
     _write_json(

@@ -84,9 +84,7 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}; check the path and its permissions"
-        ) from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except yaml.YAMLError as error:
@@ -163,7 +161,12 @@ def home() -> Path:
 
 def database_url() -> str:
     """`CHATBOT_DATABASE_URL`, else the embedded SQLite file in the home folder."""
-    return os.environ.get("CHATBOT_DATABASE_URL") or f"sqlite:///{home() / 'chatbot.db'}"
+    named = os.environ.get("CHATBOT_DATABASE_URL")
+    if named:
+        return named
+    from sqlalchemy import URL  # writes a path with "?" or "%" in it as the URL it has to be
+
+    return URL.create("sqlite", database=str(home() / "chatbot.db")).render_as_string(hide_password=False)
 
 
 def load_settings() -> Settings:

@@ -36,13 +36,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name not in {"cell", "attention", "dropout"} and (not isinstance(value, int) or value < 1):
+            if name not in {"cell", "attention", "dropout"} and (type(value) is not int or value < 1):
                 raise UsageError(f"model.{name} is {value!r}; it must be a whole number of at least 1")
         if self.cell not in _CELLS:
             raise UsageError(f"model.cell is {self.cell!r}; known: {', '.join(_CELLS)}")
         if self.attention not in _ATTENTIONS:
             raise UsageError(f"model.attention is {self.attention!r}; known: {', '.join(_ATTENTIONS)}")
-        if not 0 <= self.dropout < 1:
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
             raise UsageError(f"model.dropout is {self.dropout!r}; it must be from 0 to below 1")
 
 
@@ -73,7 +73,8 @@ class GeneralAttention(nn.Module):
 
     def keys(self, memory_BSM: Tensor) -> Tensor:
         """W m_s for all source positions: (B, S, M) -> (B, S, H), once a request."""
-        return self.project(memory_BSM)
+        keys_BSH: Tensor = self.project(memory_BSM)
+        return keys_BSH
 
     def forward(self, query_BTH: Tensor, keys_BSH: Tensor) -> Tensor:
         """Scores (B, T, S)."""
@@ -91,12 +92,14 @@ class AdditiveAttention(nn.Module):
 
     def keys(self, memory_BSM: Tensor) -> Tensor:
         """U m_s for all source positions: (B, S, M) -> (B, S, H), once a request."""
-        return self.project(memory_BSM)
+        keys_BSH: Tensor = self.project(memory_BSM)
+        return keys_BSH
 
     def forward(self, query_BTH: Tensor, keys_BSH: Tensor) -> Tensor:
         """Scores (B, T, S)."""
         joint_BTSH = torch.tanh(self.query(query_BTH).unsqueeze(2) + keys_BSH.unsqueeze(1))
-        return self.energy(joint_BTSH).squeeze(3)
+        scores_BTS: Tensor = self.energy(joint_BTSH).squeeze(3)
+        return scores_BTS
 
 
 _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
@@ -151,9 +154,7 @@ class Seq2Seq(nn.Module):
                 nn.init.xavier_uniform_(weight)
             else:
                 nn.init.zeros_(weight)
-                if (
-                    self.config.cell == "lstm" and "bias_ih" in name
-                ):  # forget gate open: Jozefowicz et al. 2015
+                if self.config.cell == "lstm" and "bias_ih" in name:  # forget gate open: Jozefowicz et al. 2015
                     units = weight.shape[0] // 4
                     nn.init.ones_(weight[units : 2 * units])
 
@@ -162,21 +163,15 @@ class Seq2Seq(nn.Module):
         embedded_BSE = self.dropout(self.embedding(source_BS))
         length = source_BS.shape[1]
         full = bool((lengths_B == length).all())
-        if (
-            full
-        ):  # no packing: the fused kernels want plain tensors, and batches of one length are the common case
+        if full:  # no packing: the fused kernels want plain tensors, and batches of one length are the common case
             memory_BSM, hidden = self.encoder(embedded_BSE)
         else:
-            packed = pack_padded_sequence(
-                embedded_BSE, lengths_B.cpu(), batch_first=True, enforce_sorted=False
-            )
+            packed = pack_padded_sequence(embedded_BSE, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
             packed_memory, hidden = self.encoder(packed)
             memory_BSM, _ = pad_packed_sequence(packed_memory, batch_first=True, total_length=length)
         top = hidden[0] if self.config.cell == "lstm" else hidden
         summary_BM = torch.cat((top[-2], top[-1]), dim=1)  # last layer, forward and backward
-        first_BLH = torch.tanh(self.bridge(summary_BM)).view(
-            -1, self.config.decoder_layers, self.config.decoder_units
-        )
+        first_BLH = torch.tanh(self.bridge(summary_BM)).view(-1, self.config.decoder_layers, self.config.decoder_units)
         first_LBH = first_BLH.transpose(0, 1).contiguous()
         mask_BS = torch.arange(length, device=source_BS.device) < lengths_B.to(source_BS.device).unsqueeze(1)
         states = (first_LBH, torch.zeros_like(first_LBH)) if self.config.cell == "lstm" else (first_LBH,)
@@ -199,7 +194,8 @@ class Seq2Seq(nn.Module):
     def forward(self, source_BS: Tensor, lengths_B: Tensor, target_BT: Tensor) -> Tensor:
         """Teacher forcing: features (B, T, E) behind each token of `target_BT`, which starts with `<s>`."""
         features_BTE, _ = self._run(target_BT, self.encode(source_BS, lengths_B))
-        return self.dropout(features_BTE)
+        dropped_BTE: Tensor = self.dropout(features_BTE)
+        return dropped_BTE
 
     def step(self, tokens_B: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """One token a row: scores (B, V) of the next token, and the state after it."""

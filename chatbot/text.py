@@ -18,8 +18,9 @@ def clean(text: str) -> str:
     Lone surrogates become U+FFFD, so that the result always encodes as UTF-8. Never raises; may return "".
     """
     valid = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    normal = unicodedata.normalize("NFC", valid)
-    return _SPACE.sub(" ", _CONTROL.sub(" ", _INVISIBLE.sub("", normal))).strip()
+    # Composed last: a mark may only meet its letter once the invisible character between them is gone.
+    normal = unicodedata.normalize("NFC", _CONTROL.sub(" ", _INVISIBLE.sub("", valid)))
+    return _SPACE.sub(" ", normal).strip()
 
 
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003134f]")

@@ -7,6 +7,7 @@ In: cleaned text. Out: token ids. It knows no model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from chatbot.errors import ModelFolderError
 
 _MARKERS = ("<pad>", "<s>", "</s>", "<user>", "<bot>")
 _SOURCE = "<source:{}>"
+# The splitter puts a space before every digit and before what follows one; these take out what was not written.
+_BEFORE_DIGIT = re.compile(r" (?=\d)")
+_AFTER_DIGIT = re.compile(
+    r"(?<=\d) (?=[.,:;!?%)\]}'\"’”°…]|[-–/+*=~x](?=\S)|(?:st|nd|rd|th|s|am|pm)\b|[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])"
+)
 
 
 class Tokenizer:
@@ -36,9 +42,7 @@ class Tokenizer:
     def _id(self, token: str) -> int:
         index = self._backend.token_to_id(token)
         if index is None:
-            raise ModelFolderError(
-                f"the tokenizer has no {token} marker: this is not one of our model folders"
-            )
+            raise ModelFolderError(f"the tokenizer has no {token} marker: this is not one of our model folders")
         return int(index)
 
     @classmethod
@@ -97,8 +101,12 @@ class Tokenizer:
         return [list(e.ids) for e in self._backend.encode_batch(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of `ids`, markers skipped; bytes that form no character become U+FFFD."""
-        return str(self._backend.decode([int(i) for i in ids], skip_special_tokens=True)).strip()
+        """Text of `ids`, markers skipped; bytes that form no character become U+FFFD.
+
+        Whether a space stood behind a digit is not in the ids ("3 km" and "3km" are one): it is guessed.
+        """
+        text = str(self._backend.decode([int(i) for i in ids], skip_special_tokens=True))
+        return _AFTER_DIGIT.sub("", _BEFORE_DIGIT.sub("", text)).strip()
 
     def encode_context(self, history: Sequence[str], text: str, source: str, max_tokens: int) -> list[int]:
         """What the encoder reads: the source marker, then turns, oldest first, each behind its speaker's marker.

@@ -72,9 +72,7 @@ def parse_dialogue(line: str) -> Dialogue:
     if len(cleaned) < 2 or not all(cleaned):
         raise ValueError("fewer than two turns, or an empty one")
     tags = record.get("tags")
-    personas = (
-        [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
-    )
+    personas = [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
     source = personas[0] if personas else record.get("source", "other")
     quality = record.get("q")
     name = record.get("id") or hashlib.sha256("\n".join(cleaned).encode()).hexdigest()[:16]

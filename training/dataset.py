@@ -78,9 +78,7 @@ def roughen(text: str, rng: np.random.Generator) -> str:
     return text[:at] + text[at + 1] + text[at] + text[at + 2 :]
 
 
-def tokenise(
-    dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRecipe, seed: int
-) -> TokenisedCorpus:
+def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRecipe, seed: int) -> TokenisedCorpus:
     """Read all of `dialogues` once; memory grows by two bytes a token."""
     rng = np.random.default_rng([seed, 1])
     parts: list[NDArray[np.uint16]] = []
@@ -147,6 +145,10 @@ class ExampleSet:
 
     def __len__(self) -> int:
         return len(self._targets)
+
+    def frequencies(self) -> Ids:
+        """How often each token of the vocabulary occurs in the corpus: (vocabulary,)."""
+        return np.bincount(self._corpus.tokens, minlength=len(self._tokenizer)).astype(np.int64)
 
     @property
     def source_ids(self) -> Ids:
@@ -239,11 +241,7 @@ class ExampleSet:
         target = int(self._targets[example])
         speakers = (self._tokenizer.user_id, self._tokenizer.bot_id)
         limit = self._recipe.max_source_tokens - 2
-        source = (
-            self._tokenizer.source_id("other")
-            if anonymous
-            else self._corpus.sources[self._dialogue_of[example]]
-        )
+        source = self._tokenizer.source_id("other") if anonymous else self._corpus.sources[self._dialogue_of[example]]
         parts: list[NDArray[np.int64]] = [np.array([source])]
         for back in range(turns, 0, -1):
             ids = tokens[starts[target - back] : starts[target - back + 1]]

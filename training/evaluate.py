@@ -140,6 +140,4 @@ def evaluate_model(folder: Path, data: Sequence[Path], device: str = "auto") -> 
 
     loaded = load_model_folder(folder)
     recipe = DataRecipe(**loaded.config["context"])
-    return likelihood_by_source(
-        loaded.model.to(pick_device(device)), loaded.tokenizer, read_dialogues(data), recipe
-    )
+    return likelihood_by_source(loaded.model.to(pick_device(device)), loaded.tokenizer, read_dialogues(data), recipe)

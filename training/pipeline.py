@@ -98,7 +98,7 @@ def retrain(
     )
     if promoted:
         registry.promote(model_id)
-        store.set_model_state(model_id, "serving")
+        store.mark_serving(model_id)
     verdict = Verdict(model_id, promoted, reason, comparison, snapshot, run)
     _write_report(verdict, serving, registry)
     return verdict

@@ -19,13 +19,9 @@ class DataRecipe:
     """Which dialogues, and how much of each."""
 
     paths: tuple[str, ...] = ()  # dialogue files; --data on the command line replaces them
-    weights: Mapping[str, float] = field(
-        default_factory=dict
-    )  # source -> share of its replies seen in one epoch
+    weights: Mapping[str, float] = field(default_factory=dict)  # source -> share of its replies seen in one epoch
     rename: Mapping[str, str] = field(default_factory=dict)  # source or persona -> marker it is trained under
-    max_reply_copies: int = (
-        20  # an exact reply counts at most this often: generic replies are what dullness is
-    )
+    max_reply_copies: int = 20  # an exact reply counts at most this often: generic replies are what dullness is
     min_quality: float = 0.0  # dialogues rated below this (key "q") are left out
     held_out_per_mille: int = 10  # dialogues kept for validation, chosen by their id
     context_turns: int = 3  # turns the encoder reads
@@ -61,6 +57,7 @@ class OptimiserRecipe:
     batch_tokens: int = 2500  # target tokens in a batch
     accumulate: int = 1  # batches a step
     label_smoothing: float = 0.1
+    softmax_draws: int = 0  # draws of the sampled softmax, for speed; 0: the full softmax, with label smoothing
     ema: float = 0.999  # decay of the averaged weights that are saved; 0 keeps the last ones
     rehearse: bool = False  # on all but the log's rows, stay near the answers of the model started from
     evaluate_every: int = 500
@@ -107,9 +104,7 @@ class Recipe:
             if value <= 0:
                 raise UsageError(f"recipe {self.name}: {name} is {value}; it must be above 0")
         if self.data.max_source_tokens < 4:
-            raise UsageError(
-                f"recipe {self.name}: data.max_source_tokens is {self.data.max_source_tokens}; least: 4"
-            )
+            raise UsageError(f"recipe {self.name}: data.max_source_tokens is {self.data.max_source_tokens}; least: 4")
         if self.model.vocabulary_size > 65535 or self.model.vocabulary_size < 300:
             raise UsageError(
                 f"recipe {self.name}: model.vocabulary_size is {self.model.vocabulary_size}; from 300 to 65535"
@@ -141,9 +136,7 @@ def load_recipe(name_or_path: str, assignments: Sequence[str] = ()) -> Recipe:
     shipped = shipped_recipes()
     path = shipped.get(name_or_path, Path(name_or_path).expanduser())
     if not path.exists():
-        raise UsageError(
-            f"no recipe {name_or_path!r}; shipped: {', '.join(shipped)}; or give the path of a YAML file"
-        )
+        raise UsageError(f"no recipe {name_or_path!r}; shipped: {', '.join(shipped)}; or give the path of a YAML file")
     document = read_yaml(path)
     if not isinstance(document, Mapping):
         raise UsageError(f"{path} holds no recipe; `chatbot train --help` shows one")

@@ -159,9 +159,7 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None, *, write:
         raise UsageError(f"recipe {recipe.name} names no data; add --data PATH...")
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
-        raise UsageError(
-            f"no such data file: {', '.join(missing)}; give dialogue files (.jsonl, .jsonl.zst) to --data"
-        )
+        raise UsageError(f"no such data file: {', '.join(missing)}; give dialogue files (.jsonl, .jsonl.zst) to --data")
     hashes = {str(path): sha256(path) for path in paths}
     facts_path, tokens = folder / "data.json", folder / "tokens"
     per_mille = recipe.data.held_out_per_mille
@@ -174,9 +172,7 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None, *, write:
     if facts_path.exists():
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
         if facts["files"] != hashes:
-            raise UsageError(
-                f"the data has changed since {folder} was started; restore it, or name another --out"
-            )
+            raise UsageError(f"the data has changed since {folder} was started; restore it, or name another --out")
         known = Tokenizer.load(folder / "tokenizer.json")
         corpus = TokenisedCorpus.load(tokens)
     else:

@@ -58,6 +58,29 @@ class StepReport:
     valid_loss: float | None = None
 
 
+class SoftmaxSampler:
+    """A softmax over the wanted token and a sample of the others, shared by the batch: Jean et al. 2015.
+
+    arXiv 1412.2007, section 3: each score is lowered by the logarithm of how often the sample holds its token, which
+    makes the sampled gradient approach the full one. Tokens are drawn half by their frequency, half evenly.
+    """
+
+    def __init__(self, frequency_V: Tensor, draws: int) -> None:
+        share_V = frequency_V.double() / frequency_V.sum()
+        self._odds_V = 0.5 * share_V + 0.5 / len(share_V)
+        self._log_held_V = torch.log(-torch.expm1(draws * torch.log1p(-self._odds_V))).float()
+        self._draws = draws
+
+    def loss(self, features_NE: Tensor, targets_N: Tensor, weight_VE: Tensor, bias_V: Tensor) -> Tensor:
+        """Mean negative log-probability of `targets_N`, in nats, under the sampled softmax."""
+        sample_K = torch.multinomial(self._odds_V, self._draws, replacement=True).unique().to(targets_N.device)
+        held_V = self._log_held_V.to(targets_N.device)
+        others_NK = F.linear(features_NE, weight_VE[sample_K], bias_V[sample_K] - held_V[sample_K]).float()
+        others_NK = others_NK.masked_fill(targets_N.unsqueeze(1) == sample_K, float("-inf"))
+        wanted_N = (features_NE * weight_VE[targets_N]).sum(dim=1) + bias_V[targets_N] - held_V[targets_N]
+        return (torch.logaddexp(others_NK.logsumexp(dim=1), wanted_N.float()) - wanted_N.float()).mean()
+
+
 class LossModule(nn.Module):
     """The model with its loss, so that data-parallel wrapping sees one forward call.
 
@@ -65,10 +88,17 @@ class LossModule(nn.Module):
     is the distance from the teacher's answers: learning without forgetting (Li and Hoiem 2016, arXiv 1606.09282).
     """
 
-    def __init__(self, model: Seq2Seq, label_smoothing: float, teacher: Seq2Seq | None = None) -> None:
+    def __init__(
+        self,
+        model: Seq2Seq,
+        label_smoothing: float,
+        sampler: SoftmaxSampler | None = None,
+        teacher: Seq2Seq | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self._smoothing = label_smoothing
+        self._sampler = sampler
         self._teacher = [] if teacher is None else [teacher]  # in a list: its weights are not ours to train
 
     def forward(
@@ -76,8 +106,11 @@ class LossModule(nn.Module):
     ) -> Tensor:
         """Mean loss a target token, in nats."""
         wanted_BT = target_BT != _IGNORED
-        logits = self.model.logits(self.model(source_BS, lengths_B, input_BT)[wanted_BT]).float()
         targets = target_BT[wanted_BT]
+        features = self.model(source_BS, lengths_B, input_BT)[wanted_BT]
+        if self._sampler is not None and self.training:
+            return self._sampler.loss(features, targets, self.model.embedding.weight, self.model.output_bias)
+        logits = self.model.logits(features).float()
         if not self._teacher:
             return F.cross_entropy(logits, targets, label_smoothing=self._smoothing)
         with torch.no_grad():
@@ -101,9 +134,7 @@ def pick_device(name: str) -> torch.device:
     """`auto` takes CUDA, then MPS, then the CPU; UsageError for one that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if (name == "cuda" and not torch.cuda.is_available()) or (
-        name == "mps" and not torch.backends.mps.is_available()
-    ):
+    if (name == "cuda" and not torch.cuda.is_available()) or (name == "mps" and not torch.backends.mps.is_available()):
         raise UsageError(f"--device {name}: this machine has none that PyTorch can use; try --device cpu")
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
@@ -151,13 +182,14 @@ class Trainer:
         self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.model = model.to(self.device)
         self.averaged = [weight.detach().clone() for weight in self.model.parameters()]
-        kind = (
-            recipe.precision if recipe.precision != "auto" else ("bf16" if bf16_pays(self.device) else "fp32")
-        )
+        kind = recipe.precision if recipe.precision != "auto" else ("bf16" if bf16_pays(self.device) else "fp32")
         self.precision = kind
         self.loss_module: nn.Module = LossModule(
             self.model,
             recipe.optimiser.label_smoothing,
+            SoftmaxSampler(torch.from_numpy(training_set.frequencies()), draws)
+            if (draws := recipe.optimiser.softmax_draws)
+            else None,
             teacher.to(self.device).eval() if teacher is not None else None,
         )
         if self.world > 1:
@@ -202,11 +234,7 @@ class Trainer:
             self.optimiser.step()
             self._average()
             state.step += 1
-            valid = (
-                self._evaluate()
-                if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps
-                else None
-            )
+            valid = self._evaluate() if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps else None
             seconds = time.perf_counter() - begin
             report = StepReport(state.step, state.epoch, loss, rate, norm, tokens, tokens / seconds, valid)
             self._log(report)
@@ -250,9 +278,7 @@ class Trainer:
     def _average(self) -> None:
         """Exponential moving average of the weights, with a short memory at first (as in Polyak averaging)."""
         decay = min(self.recipe.optimiser.ema, (1 + self.state.step) / (10 + self.state.step))
-        torch._foreach_lerp_(
-            self.averaged, [weight.detach() for weight in self.model.parameters()], 1 - decay
-        )
+        torch._foreach_lerp_(self.averaged, [weight.detach() for weight in self.model.parameters()], 1 - decay)
 
     def _swap(self) -> None:
         """Exchange the live weights and the averaged ones."""
@@ -315,9 +341,7 @@ class Trainer:
             with torch.no_grad():
                 weight.copy_(tensors[f"model.{name}"])
                 average.copy_(tensors[f"averaged.{name}"])
-            self.optimiser.state[weight] = {
-                key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+            self.optimiser.state[weight] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
         for name, value in json.loads((newest / "state.json").read_text(encoding="utf-8")).items():
             setattr(self.state, name, value)
         if self.rank == 0:

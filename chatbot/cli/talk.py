@@ -1,0 +1,124 @@
+"""chatbot chat, reply, run: where somebody gets an answer."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from chatbot.errors import UsageError
+
+if TYPE_CHECKING:
+    from chatbot.engine import Engine
+
+_AT_ONCE = 64  # lines of --jsonl that may wait for their replies, so that the engine can batch them
+
+
+def add_commands(commands: Any) -> None:
+    """Add this group's parsers."""
+    chat = commands.add_parser(
+        "chat",
+        help="talk in the terminal",
+        description="Talk in the terminal. When stdin is not a terminal: one line in, one line out, nothing else.",
+        epilog="In the chat: /help lists the commands, Ctrl-D leaves.",
+    )
+    chat.add_argument("-c", "--continue", dest="resume", action="store_true", help="go on with the last chat")
+    chat.add_argument("--chat", metavar="NAME", help="go on with, or start, the chat of this name")
+    chat.add_argument("--no-log", action="store_true", help="keep nothing of this chat")
+    chat.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
+    _add_engine_arguments(chat)
+    chat.set_defaults(run=run_chat)
+    reply = commands.add_parser(
+        "reply",
+        help="one reply on stdout",
+        description="One reply on stdout, or with --jsonl one for each line of stdin.",
+        epilog='Example: echo \'{"id": 1, "turns": ["hi"]}\' | chatbot reply --jsonl',
+    )
+    reply.add_argument("text", nargs="?", metavar="TEXT", help="what to answer (default: stdin)")
+    reply.add_argument("--jsonl", action="store_true", help='stdin holds lines {"id", "turns": ["...", ...]}')
+    _add_engine_arguments(reply)
+    reply.set_defaults(run=run_reply)
+    serve = commands.add_parser(
+        "run",
+        help="run adapters over one loaded model",
+        description="Run the adapters named in one process over one loaded model.",
+    )
+    serve.add_argument("names", nargs="*", default=["terminal"], metavar="NAME", help="default: terminal")
+    _add_engine_arguments(serve)
+    serve.set_defaults(run=run_adapters, chat=None, resume=False, no_log=False, json=False)
+
+
+def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="ID-or-path", help='a registry id, a model folder, "retrieval" or "echo"')
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same replies")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="decode settings, such as top_k=20")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs")
+
+
+def _open_engine(arguments: argparse.Namespace) -> Engine:
+    from chatbot.config import load_settings, parse_assignments
+    from chatbot.engine import load_engine
+
+    chat = load_settings().chat
+    return load_engine(
+        arguments.model or chat.model,
+        device=arguments.device or chat.device,
+        settings={**chat.decoding, **parse_assignments(arguments.set)},
+        seed=arguments.seed,
+    )
+
+
+def run_reply(arguments: argparse.Namespace) -> int:
+    """`chatbot reply`; exit code 1 if a line of --jsonl was bad."""
+    engine = _open_engine(arguments)
+    try:
+        if arguments.jsonl:
+            return asyncio.run(_reply_lines(engine))
+        text = arguments.text if arguments.text is not None else sys.stdin.read()
+        if not text.strip():
+            raise UsageError('nothing to answer; try chatbot reply "hi", or pipe a text in')
+        print(engine.reply_sync([], text).text)
+        return 0
+    finally:
+        engine.close()
+
+
+async def _reply_lines(engine: Engine) -> int:
+    """Answer each line as it comes, print in order; what waits is answered together."""
+    waiting: asyncio.Queue[asyncio.Task[dict[str, Any]] | None] = asyncio.Queue(_AT_ONCE)
+
+    async def read() -> None:
+        while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+            if line.strip():
+                await waiting.put(asyncio.create_task(_reply_line(engine, line)))
+        await waiting.put(None)
+
+    reading = asyncio.create_task(read())
+    failed = False
+    while (task := await waiting.get()) is not None:
+        answer = await task
+        failed |= "error" in answer
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    await reading
+    return 1 if failed else 0
+
+
+async def _reply_line(engine: Engine, line: bytes) -> dict[str, Any]:
+    record_id: Any = None
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+        if not isinstance(record, dict):
+            raise ValueError("not a JSON object")
+        record_id = record.get("id")
+        turns = record.get("turns")
+        if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
+            raise ValueError('"turns" is not a list of at least one text')
+        if not turns[-1].strip():
+            raise ValueError("the last turn is empty")
+    except (ValueError, RecursionError) as error:
+        reason = "not JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else str(error)
+        return {"id": record_id, "error": reason}
+    reply = await engine.reply(turns[:-1], turns[-1])
+    return {"id": record_id, "reply": reply.text, "model": reply.model_id, "ms": round(reply.duration_ms, 2)}
