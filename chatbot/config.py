@@ -11,7 +11,7 @@ import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -19,6 +19,8 @@ import yaml
 from platformdirs import user_data_path
 
 from chatbot.errors import UsageError
+from chatbot.learnable import DEFAULT_POLICY, Rule
+from chatbot.learnable import DEFAULT_POLICY, Rule
 
 T = TypeVar("T")
 
@@ -57,9 +59,10 @@ def _typed(value: Any, hint: Any, where: str, file: str) -> Any:
         return {str(k): _typed(v, arguments[1], f"{where}.{k}", file) for k, v in value.items()}
     if hint in {Any, object}:
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+    wrong_kind = not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
+    if wrong_kind or value != value:  # not-a-number passes every comparison of a range
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
         raise _wrong(f"{file}: {where}", value, names.get(hint, str(hint)))
     return value
@@ -76,23 +79,37 @@ def build(cls: type[T], values: Any, file: str, prefix: str = "") -> T:
     for key in values:
         if key not in known:
             raise UsageError(f"{file}: unknown key {prefix + str(key)!r}; {_nearest(str(key), known)}")
+    for item in fields(typing.cast(Any, cls)):
+        if item.name not in values and item.default is MISSING and item.default_factory is MISSING:
+            raise UsageError(f"{file}: {prefix + item.name!r} is missing; it has no default")
     return cls(**{key: _typed(value, hints[key], prefix + key, file) for key, value in values.items()})
 
 
 def read_yaml(path: Path) -> Any:
     """The document in a YAML file; UsageError in one line if it cannot be read or parsed."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; check the path and its permissions") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise UsageError(f"{path}{line} is not YAML: {getattr(error, 'problem', None) or error}") from error
+    return _parse_yaml(text, str(path))
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML document; UsageError in one line that begins with `where` and has the number of the line."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UsageError(f"{where}{line} is not YAML: {error.problem or error.context}") from error
+    except yaml.reader.ReaderError as error:
+        line = f" line {text.count(chr(10), 0, error.position) + 1}"
+        raise UsageError(f"{where}{line} is not YAML: character U+{error.character:04X} is not allowed") from error
     except RecursionError:
-        raise UsageError(f"{path} is nested too deeply to be a configuration") from None
+        raise UsageError(f"{where} is nested too deeply to be a configuration") from None
+    except Exception as error:  # PyYAML lets through what its converters raise: for 2020-99-99, for "!!bool x"
+        raise UsageError(f"{where} holds a value that YAML cannot convert: {error}") from error
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -108,10 +125,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise UsageError(f"--set {assignment!r}: {parent!r} already has a value of its own")
-        try:
-            node[leaf] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {assignment!r}: {value!r} is not a YAML value") from error
+        node[leaf] = _parse_yaml(value, f"--set {assignment!r}")
     return tree
 
 
@@ -138,9 +152,7 @@ class ChatSettings:
 class LearnSettings:
     """What `chatbot retrain` may read and when it promotes."""
 
-    policy: Mapping[str, str] = field(
-        default_factory=lambda: {"terminal": "allowed", "telegram": "consented", "discord": "never"}
-    )
+    policy: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_POLICY)
     replay: tuple[str, ...] = ()  # dialogue files of your own to rehearse beside the shipped ones
     max_frozen_worsening: float = 0.03  # share by which perplexity on the frozen set may grow
 

@@ -55,6 +55,11 @@ class ReadReport:
             self.problems.append(f"{where}: {reason}")
 
 
+def _name(value: object) -> str:
+    """A text or number as a label that every file and database takes; anything else is no label: ""."""
+    return clean(str(value)) if isinstance(value, str | int) else ""
+
+
 def parse_dialogue(line: str) -> Dialogue:
     """One line of a dialogue file; ValueError says in plain words what is wrong with it."""
     try:
@@ -73,13 +78,13 @@ def parse_dialogue(line: str) -> Dialogue:
         raise ValueError("fewer than two turns, or an empty one")
     tags = record.get("tags")
     personas = [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
-    source = personas[0] if personas else record.get("source", "other")
     quality = record.get("q")
-    name = record.get("id") or hashlib.sha256("\n".join(cleaned).encode()).hexdigest()[:16]
+    if isinstance(quality, int) and abs(quality) >= 2**63:
+        raise ValueError('"q" is not a sensible number')
     return Dialogue(
-        id=str(name),
-        source=str(source),
-        license=str(record.get("license", "unknown")),
+        id=_name(record.get("id")) or hashlib.sha256("\n".join(cleaned).encode()).hexdigest()[:16],
+        source=_name(personas[0] if personas else record.get("source")) or "other",
+        license=_name(record.get("license")) or "unknown",
         turns=cleaned,
         quality=float(quality) if isinstance(quality, int | float) else None,
         last_only=record.get("learn") == "last",
@@ -95,6 +100,8 @@ def _chunks(path: Path) -> Iterator[bytes]:
             if frame is None:
                 yield chunk
                 continue
+            if frame.eof:  # the last frame ended with the last chunk
+                frame = zstandard.ZstdDecompressor().decompressobj()
             yield frame.decompress(chunk)
             while frame.eof and (rest := frame.unused_data):  # several frames behind one another are one file
                 frame = zstandard.ZstdDecompressor().decompressobj()
@@ -122,7 +129,7 @@ def read_dialogues(paths: Sequence[Path], report: ReadReport | None = None) -> I
     """
     report = report if report is not None else ReadReport()
     for path in paths:
-        found = 0
+        found, before = 0, len(report.problems)
         try:
             for number, line in enumerate(_lines(path), start=1):
                 try:
@@ -145,7 +152,7 @@ def read_dialogues(paths: Sequence[Path], report: ReadReport | None = None) -> I
         except zstandard.ZstdError as error:
             raise UsageError(f"{path} is damaged or not zstd: {error}; fetch or compress it again") from error
         if not found:
-            detail = f" ({report.problems[-1]})" if report.problems else ""
+            detail = f" ({report.problems[before]})" if len(report.problems) > before else ""
             raise UsageError(
                 f'{path} holds no dialogue{detail}; each line must be JSON like {{"turns": ["hi", "hello"]}}'
             )

@@ -21,6 +21,7 @@ from training.recipe import DataRecipe
 
 Ids = NDArray[np.int64]
 _CHUNK = 2000  # dialogues tokenised at a time: bounds the memory of preparation
+_EXACT_FROM = 50_000  # examples from which batches of one exact source length are still full
 _NAMES = ("tokens", "noisy_tokens", "turn_starts", "noisy_starts", "dialogue_starts", "sources", "taught", "kept")
 
 
@@ -130,6 +131,18 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
     )
 
 
+def _cuts(widths: Ids, batch_tokens: int, groups: Ids) -> list[int]:
+    """Where to cut rows of `widths` so that no batch is over `batch_tokens` padded tokens or mixes two `groups`."""
+    cuts: list[int] = []
+    first, widest = 0, 0
+    for place, (width, group) in enumerate(zip(widths.tolist(), groups.tolist(), strict=True)):
+        widest = max(widest, width)
+        if place > first and (group != groups[first] or (place - first + 1) * widest > batch_tokens):
+            cuts.append(place)
+            first, widest = place, width
+    return cuts
+
+
 class ExampleSet:
     """The targets of a corpus with the shape of their contexts, and batches of them."""
 
@@ -156,7 +169,8 @@ class ExampleSet:
         return self._corpus.sources[self._dialogue_of]
 
     def _share_by_source(self, weights: Mapping[str, float]) -> NDArray[np.float64]:
-        by_id = {self._tokenizer.source_id(name): share for name, share in weights.items()}
+        known = self._tokenizer.sources
+        by_id = {known[name]: share for name, share in weights.items() if name in known}
         sources = self._corpus.sources[self._dialogue_of]
         return np.array([by_id.get(int(source), 1.0) for source in sources], dtype=np.float64)
 
@@ -190,17 +204,9 @@ class ExampleSet:
         source = np.where(noisy, self._shapes[1][1][chosen], self._shapes[0][1][chosen])
         target = self._target_sizes[chosen]
         order = np.lexsort((rng.random(len(chosen)), target // 4, source))
-        exact = len(chosen) >= 50_000
-        batches: list[Ids] = []
-        first, widest = 0, 0
-        for place, position in enumerate(order):
-            widest = max(widest, int(target[position]))
-            moved = exact and source[position] != source[order[first]]
-            if place > first and (moved or (place - first + 1) * widest > batch_tokens):
-                batches.append(chosen[order[first:place]])
-                first, widest = place, int(target[position])
-        if len(order):
-            batches.append(chosen[order[first:]])
+        exact = len(chosen) >= _EXACT_FROM
+        cuts = _cuts(target[order], batch_tokens, source[order] if exact else np.zeros_like(order))
+        batches = np.split(chosen[order], cuts) if len(order) else []
         shuffled = rng.permutation(len(batches))
         return [batches[i] for i in shuffled]
 
@@ -252,7 +258,6 @@ class ExampleSet:
     def in_order(self, batch_tokens: int) -> Iterator[tuple[Ids, Batch]]:
         """Every example once, clean, near lengths together: for evaluation."""
         order = np.lexsort((self._target_sizes, self._shapes[0][1]))
-        rows = max(1, batch_tokens // self._recipe.max_target_tokens)
-        for begin in range(0, len(order), rows):
-            examples = order[begin : begin + rows]
+        cuts = _cuts(self._target_sizes[order], batch_tokens, np.zeros_like(order))
+        for examples in np.split(order, cuts) if len(order) else []:
             yield examples, self.batch(examples, 0, clean=True)

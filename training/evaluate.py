@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from chatbot.config import build
 from chatbot.model import Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.corpus import Dialogue, read_dialogues
@@ -102,13 +103,16 @@ def score_replies(
 
 
 def evaluation_set(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, recipe: DataRecipe) -> ExampleSet:
-    """All replies of `dialogues`, whole and clean, with contexts as the model was trained to read them."""
+    """All replies of `dialogues`, clean, with contexts as the model was trained to read them.
+
+    A reply is scored whole, or up to its first 1023 tokens: one of a megabyte must not take the memory.
+    """
     plain = replace(
         recipe,
         weights={},
         noise=0.0,
         max_reply_copies=2**31,
-        min_quality=0.0,
+        min_quality=-math.inf,
         max_target_tokens=_LONGEST_REPLY,
     )
     return ExampleSet(tokenise(dialogues, tokenizer, plain, 0), tokenizer, plain, 0)
@@ -123,7 +127,7 @@ def likelihood_by_source(
     sums: dict[str, Likelihood] = defaultdict(Likelihood)
     place = 0
     for dialogue in kept:
-        for turn in dialogue.turns[1:]:
+        for turn in dialogue.turns[-1 if dialogue.last_only else 1 :]:
             characters = sum(not c.isspace() for c in turn)
             sums[dialogue.source] += Likelihood(
                 float(nats[place]), 1, int(tokens[place]), count_words(turn), characters
@@ -139,5 +143,5 @@ def evaluate_model(folder: Path, data: Sequence[Path], device: str = "auto") -> 
     from training.trainer import pick_device
 
     loaded = load_model_folder(folder)
-    recipe = DataRecipe(**loaded.config["context"])
+    recipe = build(DataRecipe, loaded.config.get("context"), f"{folder / 'config.json'}: context")
     return likelihood_by_source(loaded.model.to(pick_device(device)), loaded.tokenizer, read_dialogues(data), recipe)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 
 from chatbot.config import build, merge, parse_assignments, read_yaml
+from chatbot.decoding import DecodingOptions
 from chatbot.errors import UsageError
 
 
@@ -88,32 +89,50 @@ class Recipe:
     answer: AnswerRecipe = field(default_factory=AnswerRecipe)
 
     def __post_init__(self) -> None:
-        positive = {
-            "optimiser.steps": self.optimiser.steps,
-            "optimiser.batch_tokens": self.optimiser.batch_tokens,
-            "optimiser.accumulate": self.optimiser.accumulate,
-            "optimiser.evaluate_every": self.optimiser.evaluate_every,
-            "optimiser.checkpoint_every": self.optimiser.checkpoint_every,
-            "optimiser.learning_rate": self.optimiser.learning_rate,
-            "optimiser.clip": self.optimiser.clip,
-            "data.context_turns": self.data.context_turns,
-            "data.max_target_tokens": self.data.max_target_tokens,
-            "data.max_reply_copies": self.data.max_reply_copies,
-        }
-        for name, value in positive.items():
-            if value <= 0:
-                raise UsageError(f"recipe {self.name}: {name} is {value}; it must be above 0")
-        if self.data.max_source_tokens < 4:
-            raise UsageError(f"recipe {self.name}: data.max_source_tokens is {self.data.max_source_tokens}; least: 4")
-        if self.model.vocabulary_size > 65535 or self.model.vocabulary_size < 300:
+        for name, (least, most) in _RANGES.items():
+            section, _, key = name.rpartition(".")
+            value = getattr(getattr(self, section) if section else self, key)
+            if not least <= value <= most:
+                raise UsageError(f"recipe {self.name}: {name} is {value}; it must be from {least:g} to {most:g}")
+        for source, share in self.data.weights.items():
+            if not 0 <= share <= 1000:
+                raise UsageError(f"recipe {self.name}: data.weights.{source} is {share}; it must be from 0 to 1000")
+        if self.optimiser.rehearse and self.optimiser.softmax_draws:
             raise UsageError(
-                f"recipe {self.name}: model.vocabulary_size is {self.model.vocabulary_size}; from 300 to 65535"
+                f"recipe {self.name}: optimiser.rehearse compares whole distributions; set optimiser.softmax_draws=0"
             )
+        build(DecodingOptions, self.answer.decoding, f"recipe {self.name}", "answer.decoding.")
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved recipe, ready for YAML or JSON."""
         plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(_plain(asdict(self))))
         return plain
+
+
+_MANY = 2**31
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "data.max_reply_copies": (1, _MANY),
+    "data.held_out_per_mille": (0, 999),
+    "data.context_turns": (1, 1000),
+    "data.max_source_tokens": (4, 100_000),
+    "data.max_target_tokens": (2, 100_000),
+    "data.noise": (0, 1),
+    "model.vocabulary_size": (300, 65535),
+    "optimiser.steps": (1, _MANY),
+    "optimiser.learning_rate": (1e-12, 100),
+    "optimiser.warmup_steps": (0, _MANY),
+    "optimiser.weight_decay": (0, 100),
+    "optimiser.clip": (1e-12, 1e12),
+    "optimiser.batch_tokens": (1, _MANY),
+    "optimiser.accumulate": (1, _MANY),
+    "optimiser.label_smoothing": (0, 0.999),
+    "optimiser.softmax_draws": (0, 2**24),
+    "optimiser.ema": (0, 0.999999),
+    "optimiser.evaluate_every": (1, _MANY),
+    "optimiser.patience": (0, _MANY),
+    "optimiser.checkpoint_every": (1, _MANY),
+}
 
 
 def _plain(value: Any) -> Any:

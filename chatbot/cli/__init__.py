@@ -13,10 +13,10 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from chatbot.cli import learn
+from chatbot.cli import learn, log, models, talk
 from chatbot.errors import ChatbotError, UsageError
 
-_GROUPS = (learn,)
+_GROUPS = (talk, learn, models, log)
 
 
 def build_parser() -> argparse.ArgumentParser:

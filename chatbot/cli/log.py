@@ -96,17 +96,18 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def run_stats(arguments: argparse.Namespace) -> int:
     """`chatbot stats`."""
-    from dataclasses import asdict
+    from dataclasses import fields
 
     from chatbot.config import load_settings
 
-    stats = asdict(open_store().stats(load_settings().learn.policy))
+    found = open_store().stats(load_settings().learn.policy)
+    stats = {field.name: getattr(found, field.name) for field in fields(found)}
     if arguments.json:
         print(json.dumps(stats))
         return 0
     for name, value in stats.items():
-        shown = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, dict) else value
-        print(f"{name.replace('_', ' '):12} {shown if shown != '' else 0}")
+        shown = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, dict) else str(value)
+        print(f"{name.replace('_', ' '):12} {shown or 0}")
     return 0
 
 

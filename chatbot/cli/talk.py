@@ -1,17 +1,22 @@
-"""chatbot chat, reply, run: where somebody gets an answer."""
+"""chatbot chat, reply: where somebody gets an answer."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
+import os
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+from chatbot.cli.opening import open_store
 from chatbot.errors import UsageError
 
 if TYPE_CHECKING:
+    from adapters.terminal import TerminalAdapter
     from chatbot.engine import Engine
+    from chatbot.store import ConversationStore
 
 _AT_ONCE = 64  # lines of --jsonl that may wait for their replies, so that the engine can batch them
 
@@ -40,14 +45,6 @@ def add_commands(commands: Any) -> None:
     reply.add_argument("--jsonl", action="store_true", help='stdin holds lines {"id", "turns": ["...", ...]}')
     _add_engine_arguments(reply)
     reply.set_defaults(run=run_reply)
-    serve = commands.add_parser(
-        "run",
-        help="run adapters over one loaded model",
-        description="Run the adapters named in one process over one loaded model.",
-    )
-    serve.add_argument("names", nargs="*", default=["terminal"], metavar="NAME", help="default: terminal")
-    _add_engine_arguments(serve)
-    serve.set_defaults(run=run_adapters, chat=None, resume=False, no_log=False, json=False)
 
 
 def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +64,54 @@ def _open_engine(arguments: argparse.Namespace) -> Engine:
         device=arguments.device or chat.device,
         settings={**chat.decoding, **parse_assignments(arguments.set)},
         seed=arguments.seed,
+    )
+
+
+def run_chat(arguments: argparse.Namespace) -> int:
+    """`chatbot chat`."""
+    from chatbot.config import load_settings
+    from chatbot.conversation import Conversations
+    from chatbot.rules import Rules
+
+    settings = load_settings()
+    store = _private_store() if arguments.no_log else open_store()
+    try:
+        adapter = _terminal(arguments, store)
+        engine = _open_engine(arguments)
+        try:
+            conversations = Conversations(store, engine, Rules.load(), settings.chat.history_turns, settings.learn.policy)
+            asyncio.run(adapter.run(conversations.answer))
+        finally:
+            engine.close()
+    finally:
+        store.close()
+    return adapter.exit_code
+
+
+def _private_store() -> ConversationStore:
+    """A store in memory with a key of its own: the chat works as ever, and nothing of it is kept."""
+    import secrets
+
+    from chatbot.store import ConversationStore
+
+    return ConversationStore("sqlite://", secrets.token_bytes(32))
+
+
+def _terminal(arguments: argparse.Namespace, store: ConversationStore) -> TerminalAdapter:
+    from adapters.terminal import TerminalAdapter
+    from chatbot.config import home
+    from chatbot.wording import ENGLISH
+
+    name = arguments.chat
+    if arguments.resume and not name:
+        name = store.latest_chat("terminal")
+        if name is None:
+            raise UsageError("there is no chat to go on with yet; start one with `chatbot chat`")
+    return TerminalAdapter(
+        name or f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()}",
+        as_json=arguments.json,
+        history_file=None if arguments.no_log else home() / "history",
+        greeting=ENGLISH.first_contact,
     )
 
 
