@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatbot.errors import ModelFolderError
+from chatbot.errors import ModelFolderError, UsageError
 
 if TYPE_CHECKING:
     from chatbot.model import Seq2Seq
@@ -100,7 +99,6 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from chatbot.errors import UsageError
     from chatbot.model import ModelConfig, Seq2Seq
     from chatbot.tokenizer import Tokenizer
 
@@ -149,27 +147,12 @@ def save_model_folder(
 
     `source` is the marker to answer with, `decoding` the defaults of `chatbot.decoding.DecodingOptions`, `context`
     how contexts were cut in training: `context_turns`, `max_source_tokens`, `rename` (source -> marker).
-    An older folder at `path` is replaced.
+    An older folder at `path` is replaced, and stays what it was until the new one is complete.
     """
-    import torch
-    from safetensors.torch import save_file
-
-    building = path.with_name(f".{path.name}.{os.getpid()}")
+    building, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    shards: list[dict[str, Any]] = [{}]
-    used = 0
-    for name, weight in model.state_dict().items():
-        half = weight.detach().cpu().to(torch.float16).contiguous()
-        size = half.numel() * 2
-        if used and used + size > _SHARD_BYTES:
-            shards.append({})
-            used = 0
-        shards[-1][name] = half
-        used += size
-    for number, shard in enumerate(shards, start=1):
-        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file(shard, building / name)
+    _write_weights(building, model)
     tokenizer.save(building / "tokenizer.json")
     _write_json(
         building / "config.json",
@@ -184,5 +167,27 @@ def save_model_folder(
     _write_json(building / "provenance.json", provenance)
     files = {file.name: sha256(file) for file in sorted(building.iterdir())}
     _write_json(building / "checksums.json", {"files": files})
-    shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
     building.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_weights(folder: Path, model: Seq2Seq) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    shards: list[dict[str, Any]] = [{}]
+    used = 0
+    for name, weight in model.state_dict().items():
+        half = weight.detach().cpu().to(torch.float16).contiguous()
+        size = half.numel() * 2
+        if used and used + size > _SHARD_BYTES:
+            shards.append({})
+            used = 0
+        shards[-1][name] = half
+        used += size
+    for number, shard in enumerate(shards, start=1):
+        name = "model.safetensors" if len(shards) == 1 else f"model-{number:05}-of-{len(shards):05}.safetensors"
+        save_file(shard, folder / name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from chatbot.learnable import DEFAULT_POLICY, Rule
 from chatbot.learnable import DEFAULT_POLICY, Rule
 
 T = TypeVar("T")
+_SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,2}")  # 1e-3, which YAML 1.1 reads as a text
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
@@ -36,7 +38,7 @@ def _wrong(where: str, value: object, wanted: str) -> UsageError:
 
 
 def _typed(value: Any, hint: Any, where: str, file: str) -> Any:
-    """`value` as the type `hint` asks for; whole numbers pass as floats, nothing else is bent."""
+    """`value` as the type `hint` asks for; whole numbers and 1e-3 pass as floats, nothing else is bent."""
     if is_dataclass(hint):
         return build(typing.cast(type[Any], hint), value, file, where + ".")
     origin, arguments = get_origin(hint), get_args(hint)
@@ -56,10 +58,12 @@ def _typed(value: Any, hint: Any, where: str, file: str) -> Any:
     if origin in {dict, Mapping}:
         if not isinstance(value, Mapping):
             raise _wrong(f"{file}: {where}", value, "a mapping")
-        return {str(k): _typed(v, arguments[1], f"{where}.{k}", file) for k, v in value.items()}
+        return {str(k): _typed(v, arguments[1], f"{where}.{' '.join(str(k).split())}", file) for k, v in value.items()}
     if hint in {Any, object}:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return float(value)
+    if hint is float and isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
         return float(value)
     wrong_kind = not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
     if wrong_kind or value != value:  # not-a-number passes every comparison of a range

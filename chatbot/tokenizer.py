@@ -21,7 +21,8 @@ _SOURCE = "<source:{}>"
 # The splitter puts a space before every digit and before what follows one; these take out what was not written.
 _BEFORE_DIGIT = re.compile(r" (?=\d)")
 _AFTER_DIGIT = re.compile(
-    r"(?<=\d) (?=[.,:;!?%)\]}'\"’”°…]|[-–/+*=~x](?=\S)|(?:st|nd|rd|th|s|am|pm)\b|[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])"
+    r"(?<=\d) (?=[.,:;!?%)\]}'\"’”°…]|[-–/+*=~x](?=\S)|(?:st|nd|rd|th|s|am|pm)\b"
+    r"|[\u3000-\u30ff\u3400-\u9fff\uff00-\uffef])"
 )
 
 

@@ -140,7 +140,7 @@ def likelihood_by_source(
 def evaluate_model(folder: Path, data: Sequence[Path], device: str = "auto") -> Mapping[str, Likelihood]:
     """`likelihood_by_source` of a model folder on dialogue files; raises what loading and reading raise."""
     from chatbot.checkpoint import load_model_folder
-    from training.trainer import pick_device
+    from training.processes import pick_device
 
     loaded = load_model_folder(folder)
     recipe = build(DataRecipe, loaded.config.get("context"), f"{folder / 'config.json'}: context")

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from chatbot.checkpoint import sha256
+from chatbot.errors import UsageError
 from chatbot.learnable import LearnablePair, Rule
 from chatbot.store import ConversationStore
 
@@ -28,26 +29,39 @@ class Snapshot:
 
 
 def export_pairs(store: ConversationStore, policy: Mapping[str, Rule], path: Path, context_turns: int) -> Snapshot:
-    """Write the learnable pairs of the log to `path`, a dialogue file; whole or not at all."""
+    """Write the learnable pairs of the log to `path`, a dialogue file; whole or not at all.
+
+    UsageError if it cannot be written.
+    """
     found = store.learnable_pairs(policy, context_turns)
-    pairs: list[LearnablePair] = []
-    ids: set[int] = set()
+    pairs = tuple(found)
+    try:
+        _write(pairs, path)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror}): name a file in a folder of yours with space left"
+        ) from error
+    ids = {row for pair in pairs for row in pair.message_ids}
+    left_out = {str(reason): count for reason, count in found.left_out.items()}
+    return Snapshot(path, pairs, tuple(sorted(ids)), sha256(path), left_out)
+
+
+def _write(pairs: Sequence[LearnablePair], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     building = path.with_name(f".{path.name}.{os.getpid()}")
-    with building.open("w", encoding="utf-8") as stream:
-        for pair in found:
-            pairs.append(pair)
-            ids.update(pair.message_ids)
-            record = {
-                "id": f"log-{pair.message_ids[-1]}",
-                "source": "log",
-                "license": "private",
-                "kind": pair.kind,
-                "message_ids": list(pair.message_ids),
-                "learn": "last",
-                "turns": [*pair.context, pair.reply],
-            }
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-    building.replace(path)
-    left_out = {str(reason): count for reason, count in found.left_out.items()}
-    return Snapshot(path, tuple(pairs), tuple(sorted(ids)), sha256(path), left_out)
+    try:
+        with building.open("w", encoding="utf-8") as stream:
+            for pair in pairs:
+                record = {
+                    "id": f"log-{pair.message_ids[-1]}",
+                    "source": "log",
+                    "license": "private",
+                    "kind": pair.kind,
+                    "message_ids": list(pair.message_ids),
+                    "learn": "last",
+                    "turns": [*pair.context, pair.reply],
+                }
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+        building.replace(path)
+    finally:
+        building.unlink(missing_ok=True)

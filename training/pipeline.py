@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from chatbot.checkpoint import LoadedModel, load_model_folder
 from chatbot.config import LearnSettings
-from chatbot.errors import ChatbotError
+from chatbot.errors import ChatbotError, UsageError
 from chatbot.learnable import LearnablePair
 from chatbot.registry import Registry
 from chatbot.store import ConversationStore
@@ -33,6 +34,7 @@ from training.trainer import StepReport
 
 # With fewer pairs than this, holding some out would mean not learning what somebody took the trouble to teach.
 _ENOUGH_TO_HOLD_OUT = 200
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECENT_PER_MILLE = 100
 _ASKED_AGAIN = 200  # pairs that are put to the candidate as questions
 _FIXED_QUESTIONS = ("hi", "how are you?", "what's your name?", "tell me a joke", "I'm sad", "你好", "你叫什么名字？")
@@ -80,8 +82,10 @@ def retrain(
 ) -> Verdict:
     """Learn from the log and let the better model serve. ChatbotError if the log holds nothing to learn from."""
     serving = registry.live_id()
+    _verify_fresh(run, registry)
     snapshot = export_pairs(store, settings.policy, run / "log.jsonl", recipe.data.context_turns)
-    lessons, recent, is_held_out = _plan(snapshot, run, recipe.seed)
+    taught, recent, is_held_out = _split(snapshot)
+    lessons = _write_lessons(taught, run / "lessons.jsonl", recipe.seed)
     dataset = store.create_dataset(run.name, snapshot.sha256, snapshot.message_ids)
     replay = [*map(str, shipped_dialogues("dialogues")), *settings.replay]
     recipe = replace(
@@ -89,13 +93,11 @@ def retrain(
     )
     train(recipe, run, device=device, heard=heard)
     before, after = load_model_folder(registry.path(serving)), load_model_folder(run / "model")
-    comparison = compare(before, after, recent, is_held_out, [*snapshot.pairs], run / "model")
+    comparison = compare(before, after, recent, is_held_out, taught, run / "model")
     promoted, reason = gate(comparison, settings.max_frozen_worsening)
     model_id = registry.add(run / "model", run.name).name
     metrics = {**asdict(comparison), "reason": reason, "left_out": dict(snapshot.left_out)}
-    store.record_model(
-        model_id, parent=serving, dataset=dataset, metrics=metrics, state="candidate", run=run.name
-    )
+    store.record_model(model_id, parent=serving, dataset=dataset, metrics=metrics, state="candidate", run=run.name)
     if promoted:
         registry.promote(model_id)
         store.mark_serving(model_id)
@@ -104,28 +106,44 @@ def retrain(
     return verdict
 
 
-def _plan(snapshot: Snapshot, run: Path, seed: int) -> tuple[Path, list[Dialogue], bool]:
-    """Split by chat, and write what is taught; the recent set as dialogues, and whether it was held out."""
+def _verify_fresh(run: Path, registry: Registry) -> None:
+    """UsageError, before any work, if the run folder is another run's or its name cannot become the model's id."""
+    if (run / "recipe.yaml").exists():
+        raise UsageError(f"{run} already holds a run; name another --out")
+    if not _MODEL_ID.fullmatch(run.name):
+        raise UsageError(
+            f"{run.name!r} cannot be a model id, and the model is called as its run folder; "
+            "name an --out of letters, digits, dots and dashes, at most 64"
+        )
+    if any(info.id == run.name for info in registry.list()):
+        raise UsageError(f"there is a model {run.name!r} already; name another --out")
+
+
+def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], bool]:
+    """Split by chat: what is taught, the recent set as dialogues, and whether that was held out of the teaching."""
     pairs = snapshot.pairs
     if not pairs:
         why = ", ".join(f"{count} {reason}" for reason, count in snapshot.left_out.items()) or "the log is empty"
         raise ChatbotError(f"nothing to learn from ({why}); rate replies with /good or teach with /teach, then retrain")
-    apart = [pair for pair in pairs if held_out(f"chat-{pair.chat}", _RECENT_PER_MILLE)]
-    enough = len(pairs) >= _ENOUGH_TO_HOLD_OUT and 0 < len(apart) < len(pairs) // 2
-    taught = [pair for pair in pairs if pair not in apart] if enough else list(pairs)
-    path = run / "lessons.jsonl"
+    taught: list[LearnablePair] = []
+    apart: list[LearnablePair] = []
+    for pair in pairs:
+        (apart if held_out(f"chat-{pair.chat}", _RECENT_PER_MILLE) else taught).append(pair)
+    if len(pairs) < _ENOUGH_TO_HOLD_OUT or not 0 < len(apart) < len(pairs) // 2:
+        return list(pairs), [_dialogue(pair) for pair in pairs], False
+    return taught, [_dialogue(pair) for pair in apart], True
+
+
+def _write_lessons(taught: Sequence[LearnablePair], path: Path, seed: int) -> Path:
     with path.open("w", encoding="utf-8") as stream:
         for turns in _lessons(taught, random.Random(seed)):
             record = {"source": "log", "license": "private", "learn": "last", "turns": turns}
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-    recent = [_dialogue(pair) for pair in (apart if enough else pairs)]
-    return path, recent, enough
+    return path
 
 
 def _dialogue(pair: LearnablePair) -> Dialogue:
-    return Dialogue(
-        f"log-{pair.message_ids[-1]}", "log", "private", (pair.context[-1], pair.reply), last_only=True
-    )
+    return Dialogue(f"log-{pair.message_ids[-1]}", "log", "private", (pair.context[-1], pair.reply), last_only=True)
 
 
 def _lessons(pairs: Sequence[LearnablePair], rng: random.Random) -> list[list[str]]:
@@ -185,9 +203,10 @@ def _answers(model: Path, questions: Sequence[tuple[Sequence[str], str]]) -> lis
 def gate(comparison: Comparison, max_worsening: float) -> tuple[bool, str]:
     """Whether the candidate may serve, and the reason in words."""
     worsening = comparison.frozen_after / comparison.frozen_before - 1
-    if worsening > max_worsening:
+    # Asked this way round, a comparison with what is not a number keeps the candidate out.
+    if not worsening <= max_worsening:
         return False, f"perplexity on the frozen set grew by {worsening:.1%}, more than {max_worsening:.1%}"
-    if comparison.recent_after >= comparison.recent_before:
+    if not comparison.recent_after < comparison.recent_before:
         return False, "it predicts the recent talk no better than the serving model"
     return True, f"better on recent talk, and {worsening:+.1%} perplexity on the frozen set"
 

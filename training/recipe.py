@@ -96,7 +96,7 @@ class Recipe:
                 raise UsageError(f"recipe {self.name}: {name} is {value}; it must be from {least:g} to {most:g}")
         for source, share in self.data.weights.items():
             if not 0 <= share <= 1000:
-                raise UsageError(f"recipe {self.name}: data.weights.{source} is {share}; it must be from 0 to 1000")
+                raise UsageError(f"recipe {self.name}: data.weights.{source!r} is {share}; it must be from 0 to 1000")
         if self.optimiser.rehearse and self.optimiser.softmax_draws:
             raise UsageError(
                 f"recipe {self.name}: optimiser.rehearse compares whole distributions; set optimiser.softmax_draws=0"

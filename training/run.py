@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,14 +26,17 @@ from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 
 from chatbot.checkpoint import load_model_folder, save_model_folder, sha256
-from chatbot.errors import UsageError
+from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
 from training.evaluate import evaluation_set, score_replies
+from training.plot import draw_losses
+from training.processes import first_goes_first, joined, pick_device, rank
 from training.recipe import Recipe
 from training.trainer import StepReport, Trainer, TrainState
 
@@ -66,65 +68,80 @@ def train(
     With `resume` it goes on from the newest checkpoint and gives the losses of a run that never stopped. UsageError
     if the folder holds another run, or `resume` finds a different recipe.
     """
-    first = int(os.environ.get("RANK", "0")) == 0
-    _claim(folder, recipe, resume)
-    torch.manual_seed(recipe.seed)
+    _data_files(recipe)
+    # Gradients that have faded through many steps are denormal numbers, which made a step here take three times as long.
+    # Set before the first tensor: threads take it over from the one that starts them.
+    torch.set_flush_denormal(True)
     start = load_model_folder(_start_folder(recipe)) if recipe.start_from else None
-    data = prepare(recipe, folder, start.tokenizer if start else None, write=first)
     config = start.model.config if start else ModelConfig(**asdict(recipe.model))
-    config = replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout)
-    model = Seq2Seq(config)
-    if start:
-        model.load_state_dict(start.model.state_dict())
     begin = time.time()
+    with joined(pick_device(device)):
+        with first_goes_first():
+            if rank() == 0:
+                _claim(folder, recipe, resume)
+            data = prepare(recipe, folder, start.tokenizer if start else None)
+        torch.manual_seed(recipe.seed)
+        model = Seq2Seq(replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout))
+        if start:
+            model.load_state_dict(start.model.state_dict())
 
-    def validate(current: Seq2Seq) -> float:
-        nats, tokens = score_replies(current, data.validation)
-        return float(nats.sum() / max(1, tokens.sum()))
+        def validate(current: Seq2Seq) -> float:
+            nats, tokens = score_replies(current, data.validation)
+            return float(nats.sum() / max(1, tokens.sum()))
 
-    def save(current: Seq2Seq) -> None:
-        save_model_folder(
-            folder / "model",
-            current,
-            data.tokenizer,
-            provenance={
-                "recipe": recipe.as_dict(),
-                "data": data.facts,
-                "parent": start.model_id if start else None,
-                "step": trainer.state.step,
-                "valid_loss_per_token": trainer.state.best_loss,
-                "torch": torch.__version__,
-                "precision": trainer.precision,
-                "seconds": round(time.time() - begin, 1),
-            },
-            source=recipe.answer.source,
-            decoding=recipe.answer.decoding,
-            context={
-                "context_turns": recipe.data.context_turns,
-                "max_source_tokens": recipe.data.max_source_tokens,
-                "rename": dict(recipe.data.rename),
-            },
+        def save(current: Seq2Seq) -> None:
+            facts = {"parent": start.model_id if start else None, "seconds": round(time.time() - begin, 1)}
+            _save(folder / "model", current, data, trainer, facts)
+
+        teacher = start.model if start and recipe.optimiser.rehearse else None
+        trainer = Trainer(
+            recipe, model, data.training, validate, folder, device=device, save_model=save, teacher=teacher
         )
-
-    trainer = Trainer(
-        recipe,
-        model,
-        data.training,
-        validate,
-        folder,
-        device=device,
-        save_model=save,
-        teacher=start.model if start and recipe.optimiser.rehearse else None,
-    )
-    if resume:
-        trainer.resume()
-    began(trainer, data)
-    state = trainer.train(heard)
-    if first:
-        from training.plot import draw_losses
-
+        if resume:
+            trainer.resume()
+        began(trainer, data)
+        state = _run(trainer, folder, heard)
+    if rank() == 0:
         draw_losses(folder / "metrics.jsonl", folder / "loss.png")
     return state
+
+
+def _run(trainer: Trainer, folder: Path, heard: Callable[[StepReport], None]) -> TrainState:
+    """`Trainer.train`, with the machine's limits in plain words."""
+    try:
+        return trainer.train(heard)
+    except torch.OutOfMemoryError as error:
+        raise ChatbotError(
+            f"the GPU's memory is full at step {trainer.state.step}; train again with optimiser.batch_tokens below "
+            f"{trainer.recipe.optimiser.batch_tokens}, and optimiser.accumulate to make up for it"
+        ) from error
+    except (OSError, SafetensorError) as error:
+        raise ChatbotError(f"{folder} cannot be written: {error}; make room there and go on with --resume") from error
+
+
+def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, facts: Mapping[str, Any]) -> None:
+    recipe = trainer.recipe
+    save_model_folder(
+        path,
+        model,
+        data.tokenizer,
+        provenance={
+            **facts,
+            "recipe": recipe.as_dict(),
+            "data": data.facts,
+            "step": trainer.state.step,
+            "valid_loss_per_token": trainer.state.best_loss,
+            "torch": torch.__version__,
+            "precision": trainer.precision,
+        },
+        source=recipe.answer.source,
+        decoding=recipe.answer.decoding,
+        context={
+            "context_turns": recipe.data.context_turns,
+            "max_source_tokens": recipe.data.max_source_tokens,
+            "rename": dict(recipe.data.rename),
+        },
+    )
 
 
 def _start_folder(recipe: Recipe) -> Path:
@@ -139,64 +156,82 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
     """Write the resolved recipe into an empty folder, or check that the one there is the same."""
     path = folder / "recipe.yaml"
     resolved = yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True)
-    if path.exists():
-        if not resume:
-            raise UsageError(f"{folder} already holds a run; add --resume to go on, or name another --out")
-        if path.read_text(encoding="utf-8") != resolved:
-            raise UsageError(
-                f"{folder} was started with another recipe; compare recipe.yaml there, or name another --out"
-            )
-        return
-    if int(os.environ.get("RANK", "0")) == 0:
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(resolved, encoding="utf-8")
+        if not path.exists():
+            path.write_text(resolved, encoding="utf-8")
+            return
+        known = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder} cannot hold a run: {error.strerror}; name another --out") from error
+    if not resume:
+        raise UsageError(f"{folder} already holds a run; add --resume to go on, or name another --out")
+    if known != resolved:
+        raise UsageError(f"{folder} was started with another recipe; compare recipe.yaml there, or name another --out")
 
 
-def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None, *, write: bool = True) -> PreparedData:
-    """Read, split by dialogue and tokenise the data, or take what an earlier start of this run left in `folder`."""
+def _data_files(recipe: Recipe) -> list[Path]:
     paths = [Path(path).expanduser() for path in recipe.data.paths]
     if not paths:
         raise UsageError(f"recipe {recipe.name} names no data; add --data PATH...")
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise UsageError(f"no such data file: {', '.join(missing)}; give dialogue files (.jsonl, .jsonl.zst) to --data")
+    return paths
+
+
+def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None) -> PreparedData:
+    """Read, split by dialogue and tokenise the data, or take what an earlier start of this run left in `folder`.
+
+    UsageError if a file is missing, unreadable or has changed since, or if nothing is left to train on.
+    """
+    paths = _data_files(recipe)
     hashes = {str(path): sha256(path) for path in paths}
-    facts_path, tokens = folder / "data.json", folder / "tokens"
-    per_mille = recipe.data.held_out_per_mille
-    validation = list(
-        islice((d for d in read_dialogues(paths) if held_out(d.id, per_mille)), 20 * _VALIDATION_DIALOGUES)
-    )
-    # By hash of the id: mixes the files and sources, the same in every run.
-    validation.sort(key=lambda dialogue: hashlib.sha256(dialogue.id.encode()).digest())
-    validation = validation[:_VALIDATION_DIALOGUES]
+    facts_path = folder / "data.json"
     if facts_path.exists():
         facts = json.loads(facts_path.read_text(encoding="utf-8"))
         if facts["files"] != hashes:
             raise UsageError(f"the data has changed since {folder} was started; restore it, or name another --out")
         known = Tokenizer.load(folder / "tokenizer.json")
-        corpus = TokenisedCorpus.load(tokens)
+        corpus = TokenisedCorpus.load(folder / "tokens")
     else:
-        report, licences = ReadReport(), Counter[str]()
         known = tokenizer or _train_tokenizer(recipe, paths)
-        corpus = tokenise(_training_part(paths, per_mille, report, licences), known, recipe.data, recipe.seed)
-        facts = {
-            "files": hashes,
-            "licences": dict(licences),
-            "dialogues": report.dialogues,
-            "turns": report.turns,
-            "left_out": dict(report.skipped),
-            "problems": report.problems,
-        }
-        if write:
-            corpus.save(tokens)
-            known.save(folder / "tokenizer.json")
-            facts_path.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        corpus, counts = _tokenised(recipe, paths, known)
+        facts = {"files": hashes, **counts}
+        corpus.save(folder / "tokens")
+        known.save(folder / "tokenizer.json")
+        building = facts_path.with_suffix(".tmp")
+        building.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        building.replace(facts_path)  # last, and at once: it says that the others are complete
     training = ExampleSet(corpus, known, recipe.data, recipe.seed)
     if not len(training):
         raise UsageError("the data leaves nothing to train on: no reply in any dialogue that is not held out")
-    if not validation:  # a handful of dialogues: better a curve on the same ones than none
-        validation = list(islice(read_dialogues(paths), _VALIDATION_DIALOGUES))
-    return PreparedData(training, evaluation_set(validation, known, recipe.data), known, facts)
+    return PreparedData(training, evaluation_set(_validation_part(recipe, paths), known, recipe.data), known, facts)
+
+
+def _validation_part(recipe: Recipe, paths: Sequence[Path]) -> list[Dialogue]:
+    """Held-out dialogues by the hash of their id: mixes the files and sources, the same in every run."""
+    apart = (d for d in read_dialogues(paths) if held_out(d.id, recipe.data.held_out_per_mille))
+    found = list(islice(apart, 20 * _VALIDATION_DIALOGUES))
+    found.sort(key=lambda dialogue: hashlib.sha256(dialogue.id.encode()).digest())
+    # A handful of dialogues holds none out: better a curve on the same ones than none.
+    return found[:_VALIDATION_DIALOGUES] or list(islice(read_dialogues(paths), _VALIDATION_DIALOGUES))
+
+
+def _tokenised(
+    recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer
+) -> tuple[TokenisedCorpus, Mapping[str, Any]]:
+    """The training part as tokens, and the counts for `data.json`."""
+    report, licences = ReadReport(), Counter[str]()
+    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences)
+    corpus = tokenise(dialogues, tokenizer, recipe.data, recipe.seed)
+    return corpus, {
+        "licences": dict(licences),
+        "dialogues": report.dialogues,
+        "turns": report.turns,
+        "left_out": dict(report.skipped),
+        "problems": report.problems,
+    }
 
 
 def _training_part(

@@ -12,16 +12,25 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
+from adapters.streams import is_terminal, never_fail_to_encode
 from chatbot.cli import learn, log, models, talk
 from chatbot.errors import ChatbotError, UsageError
 
 _GROUPS = (talk, learn, models, log)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one line what is wrong, as every other error is said."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its help."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="chatbot",
         description="Familect, a chatbot that learns to talk like your people.",
         epilog="Start with `chatbot chat`. Each command explains itself: chatbot COMMAND --help",
@@ -36,27 +45,45 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 ran but something failed, 2 wrong use or configuration, 130 interrupted."""
     parsed = build_parser().parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if not parsed.debug:
         warnings.simplefilter("ignore")
     try:
-        return int(parsed.run(parsed))
+        code = int(parsed.run(parsed))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except ChatbotError as error:
         if parsed.debug:
             raise
         print(f"chatbot: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except BrokenPipeError:
-        # The reader of our output left, as `head` does; let nothing else be said at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()  # its reader left, as `head` does
         return 0
+    except OSError as error:
+        if parsed.debug:
+            raise
+        _let_go_of_output()
+        place = error.filename2 or error.filename or "the output"
+        print(
+            f"chatbot: {place}: {error.strerror}; check the path, its permissions and the space left", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         print("chatbot: interrupted", file=sys.stderr)
         return 130
 
 
+def _let_go_of_output() -> None:
+    """What could not be printed must not be tried again, and complained about, when Python exits."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def entry_point() -> None:
     """The console script."""
+    never_fail_to_encode(is_terminal(sys.stdout))
     sys.exit(main())

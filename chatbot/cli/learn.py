@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chatbot.cli.opening import open_registry, open_store, read_through, tell_left_out
+
 if TYPE_CHECKING:
     from training.trainer import StepReport
 
@@ -25,15 +27,11 @@ def add_commands(commands: Any) -> None:
     )
     train.add_argument("recipe", help="a shipped recipe's name or a YAML path")
     train.add_argument("--data", nargs="+", metavar="PATH", help="dialogue files (.jsonl, .jsonl.zst)")
-    train.add_argument(
-        "--out", metavar="DIR", help="the run folder (default: runs/ in CHATBOT_HOME, by name and time)"
-    )
+    train.add_argument("--out", metavar="DIR", help="the run folder (default: runs/ in CHATBOT_HOME, by name and time)")
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
-    train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the recipe"
-    )
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one key of the recipe")
     train.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    train.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: what PyTorch finds)")
+    train.add_argument("--threads", type=_threads, metavar="N", help="CPU threads (default: what PyTorch finds)")
     train.set_defaults(run=run_train)
     evaluate = commands.add_parser(
         "evaluate",
@@ -41,9 +39,7 @@ def add_commands(commands: Any) -> None:
         description="Loss and perplexity per token, per word and per character, bits per character, by source.",
     )
     evaluate.add_argument("model", help="a model folder or registry id")
-    evaluate.add_argument(
-        "--data", nargs="+", required=True, metavar="PATH", help="dialogue files it has not seen"
-    )
+    evaluate.add_argument("--data", nargs="+", required=True, metavar="PATH", help="dialogue files it has not seen")
     evaluate.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     evaluate.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     evaluate.set_defaults(run=run_evaluate)
@@ -61,6 +57,12 @@ def add_commands(commands: Any) -> None:
     retrain.set_defaults(run=run_retrain)
 
 
+def _threads(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number of threads")
+    return int(text)
+
+
 def run_train(arguments: argparse.Namespace) -> int:
     """`chatbot train`."""
     import torch
@@ -74,11 +76,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         recipe = replace(recipe, data=replace(recipe.data, paths=tuple(arguments.data)))
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    out = (
-        Path(arguments.out)
-        if arguments.out
-        else home() / "runs" / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    )
+    out = Path(arguments.out) if arguments.out else home() / "runs" / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     progress = _Progress(recipe.optimiser.steps)
     state = train(
         recipe,
@@ -100,9 +98,7 @@ class _Progress:
         from tqdm import tqdm
 
         quiet = int(os.environ.get("RANK", "0")) != 0
-        self._bar = tqdm(
-            total=steps, unit="step", disable=True if quiet else None, dynamic_ncols=True, smoothing=0.05
-        )
+        self._bar = tqdm(total=steps, unit="step", disable=True if quiet else None, dynamic_ncols=True, smoothing=0.05)
         self._say = not quiet
         self._smooth = 0.0
 
@@ -115,13 +111,12 @@ class _Progress:
                 f"{trainer.device.type} {trainer.precision}",
                 file=sys.stderr,
             )
+            tell_left_out(data.facts["problems"], data.facts["left_out"])
         self._bar.update(trainer.state.step)
 
     def heard(self, report: StepReport) -> None:
         """Move the bar."""
-        self._smooth = (
-            report.tokens_per_s if not self._smooth else 0.95 * self._smooth + 0.05 * report.tokens_per_s
-        )
+        self._smooth = report.tokens_per_s if not self._smooth else 0.95 * self._smooth + 0.05 * report.tokens_per_s
         self._bar.set_postfix_str(f"loss {report.loss:.2f}, {self._smooth:,.0f} tokens/s", refresh=False)
         self._bar.update(1)
         if report.valid_loss is not None and self._say:
@@ -137,12 +132,14 @@ class _Progress:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """`chatbot evaluate`."""
-    from chatbot.cli.opening import open_registry
     from training.evaluate import evaluate_model
 
-    named = Path(arguments.model).expanduser()
+    paths = [Path(path) for path in arguments.data]
+    report = read_through(paths)
+    tell_left_out(report.problems, report.skipped)
+    named = Path(os.path.expanduser(arguments.model))
     folder = named if named.is_dir() else open_registry().path(arguments.model)
-    table = evaluate_model(folder, [Path(path) for path in arguments.data], arguments.device)
+    table = evaluate_model(folder, paths, arguments.device)
     if arguments.json:
         rows = {
             name: {
@@ -168,7 +165,6 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 def run_retrain(arguments: argparse.Namespace) -> int:
     """`chatbot retrain`; exit code 1 if the gate kept the candidate out."""
-    from chatbot.cli.opening import open_registry, open_store
     from chatbot.config import home, load_settings
     from training.pipeline import retrain
     from training.recipe import load_recipe

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from chatbot.cli.opening import open_store
+from chatbot.cli.opening import make_home, open_store, read_through, tell_left_out
 
 
 def add_commands(commands: Any) -> None:
@@ -59,8 +59,10 @@ def run_export(arguments: argparse.Namespace) -> int:
         target = Path(arguments.path) if arguments.path else Path(scratch) / "log.jsonl"
         snapshot = export_pairs(open_store(), load_settings().learn.policy, target, context_turns=6)
         if not arguments.path:
-            for line in target.read_text(encoding="utf-8").splitlines():
-                print(line)
+            # Not splitlines: what people wrote may hold other line separators than the file's.
+            with target.open(encoding="utf-8", newline="\n") as lines:
+                for line in lines:
+                    print(line, end="")
     print(f"{len(snapshot.pairs)} pairs, sha256 {snapshot.sha256}", file=sys.stderr)
     for reason, count in snapshot.left_out.items():
         print(f"left out: {count} ({reason})", file=sys.stderr)
@@ -69,15 +71,15 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_import(arguments: argparse.Namespace) -> int:
     """`chatbot import`; exit code 1 if some lines were left out."""
-    from training.corpus import ReadReport, read_dialogues
+    from training.corpus import read_dialogues
 
-    report = ReadReport()
     paths = [Path(path) for path in arguments.paths]
-    store = None if arguments.dry_run else open_store()
-    for path in paths:
-        batch = store.record_import(path.name, arguments.consent) if store else 0
-        for dialogue in read_dialogues([path], report):
-            if store:
+    report = read_through(paths)  # first: of a file that is cut off, nothing is stored
+    if not arguments.dry_run:
+        store = open_store()
+        for path in paths:
+            batch = store.record_import(path.name, arguments.consent)
+            for dialogue in read_dialogues([path]):
                 store.add_imported_dialogue(batch, dialogue.turns, dialogue.id)
     done = "would be stored" if arguments.dry_run else "stored"
     print(f"{report.dialogues} dialogues with {report.turns} turns {done}")
@@ -86,12 +88,8 @@ def run_import(arguments: argparse.Namespace) -> int:
             'none of it will be learnt from: say whose words these are with --consent "whose words, on what basis"',
             file=sys.stderr,
         )
-    for problem in report.problems:
-        print(f"left out: {problem}", file=sys.stderr)
-    skipped = sum(report.skipped.values())
-    if skipped > len(report.problems):
-        print(f"left out: {skipped - len(report.problems)} more lines", file=sys.stderr)
-    return 1 if skipped else 0
+    tell_left_out(report.problems, report.skipped)
+    return 1 if report.skipped else 0
 
 
 def run_stats(arguments: argparse.Namespace) -> int:
@@ -113,10 +111,10 @@ def run_stats(arguments: argparse.Namespace) -> int:
 
 def run_upgrade(arguments: argparse.Namespace) -> int:
     """`chatbot db upgrade`."""
-    from chatbot.config import database_url, home
+    from chatbot.config import database_url
     from chatbot.schema import upgrade
 
-    home().mkdir(parents=True, exist_ok=True)
+    make_home()
     copy = upgrade(database_url())
     if copy is not None:
         print(f"upgraded; the database as it was is kept in {copy}")

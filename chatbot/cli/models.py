@@ -51,16 +51,18 @@ def run_show(arguments: argparse.Namespace) -> int:
 
 def run_promote(arguments: argparse.Namespace) -> int:
     """`chatbot models promote`."""
+    store = open_store()  # first: with a database that cannot be used, nothing is changed
     open_registry().promote(arguments.model)
-    open_store().mark_serving(arguments.model)
+    store.mark_serving(arguments.model)
     print(f"{arguments.model} answers from now on; undo with `chatbot models rollback`")
     return 0
 
 
 def run_rollback(arguments: argparse.Namespace) -> int:
     """`chatbot models rollback`."""
+    store = open_store()
     model_id = open_registry().rollback()
-    open_store().mark_serving(model_id)
+    store.mark_serving(model_id)
     print(f"{model_id} answers again")
     return 0
 

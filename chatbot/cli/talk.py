@@ -11,13 +11,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from chatbot.cli.opening import open_store
-from chatbot.errors import UsageError
+from chatbot.errors import ChatbotError, UsageError
 
 if TYPE_CHECKING:
     from adapters.terminal import TerminalAdapter
     from chatbot.engine import Engine
     from chatbot.store import ConversationStore
 
+_LARGEST_SEED = 2**63 - 1  # what a database keeps
 _AT_ONCE = 64  # lines of --jsonl that may wait for their replies, so that the engine can batch them
 
 
@@ -49,9 +50,21 @@ def add_commands(commands: Any) -> None:
 
 def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="ID-or-path", help='a registry id, a model folder, "retrieval" or "echo"')
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same replies")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="decode settings, such as top_k=20")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="the same seed gives the same replies")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="decode settings, such as top_k=20"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), help="where the model runs")
+
+
+def _seed(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= _LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number from 0 to {_LARGEST_SEED}")
+    return number
 
 
 def _open_engine(arguments: argparse.Namespace) -> Engine:
@@ -79,7 +92,9 @@ def run_chat(arguments: argparse.Namespace) -> int:
         adapter = _terminal(arguments, store)
         engine = _open_engine(arguments)
         try:
-            conversations = Conversations(store, engine, Rules.load(), settings.chat.history_turns, settings.learn.policy)
+            conversations = Conversations(
+                store, engine, Rules.load(), settings.chat.history_turns, settings.learn.policy
+            )
             asyncio.run(adapter.run(conversations.answer))
         finally:
             engine.close()
@@ -117,13 +132,17 @@ def _terminal(arguments: argparse.Namespace, store: ConversationStore) -> Termin
 
 def run_reply(arguments: argparse.Namespace) -> int:
     """`chatbot reply`; exit code 1 if a line of --jsonl was bad."""
+    text = arguments.text
+    if arguments.jsonl and text is not None:
+        raise UsageError(f"--jsonl reads what to answer from stdin; leave {text[:40]!r} out, or --jsonl")
+    if not arguments.jsonl and text is None:
+        text = sys.stdin.buffer.read().decode("utf-8", "replace") if sys.stdin is not None else ""
+    if not arguments.jsonl and not text.strip():
+        raise UsageError('nothing to answer; try chatbot reply "hi", or pipe a text in')
     engine = _open_engine(arguments)
     try:
         if arguments.jsonl:
             return asyncio.run(_reply_lines(engine))
-        text = arguments.text if arguments.text is not None else sys.stdin.read()
-        if not text.strip():
-            raise UsageError('nothing to answer; try chatbot reply "hi", or pipe a text in')
         print(engine.reply_sync([], text).text)
         return 0
     finally:
@@ -135,7 +154,7 @@ async def _reply_lines(engine: Engine) -> int:
     waiting: asyncio.Queue[asyncio.Task[dict[str, Any]] | None] = asyncio.Queue(_AT_ONCE)
 
     async def read() -> None:
-        while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+        while sys.stdin is not None and (line := await asyncio.to_thread(sys.stdin.buffer.readline)):
             if line.strip():
                 await waiting.put(asyncio.create_task(_reply_line(engine, line)))
         await waiting.put(None)
@@ -145,7 +164,8 @@ async def _reply_lines(engine: Engine) -> int:
     while (task := await waiting.get()) is not None:
         answer = await task
         failed |= "error" in answer
-        print(json.dumps(answer, ensure_ascii=False), flush=True)
+        # An id may hold a lone surrogate: it goes out as the JSON escape that it came in as.
+        print(json.dumps(answer, ensure_ascii=False).encode("utf-8", "backslashreplace").decode(), flush=True)
     await reading
     return 1 if failed else 0
 
@@ -164,6 +184,9 @@ async def _reply_line(engine: Engine, line: bytes) -> dict[str, Any]:
             raise ValueError("the last turn is empty")
     except (ValueError, RecursionError) as error:
         reason = "not JSON" if isinstance(error, json.JSONDecodeError | RecursionError) else str(error)
-        return {"id": record_id, "error": reason}
-    reply = await engine.reply(turns[:-1], turns[-1])
+        return {"id": record_id, "error": "not UTF-8" if isinstance(error, UnicodeDecodeError) else reason}
+    try:
+        reply = await engine.reply(turns[:-1], turns[-1])
+    except ChatbotError as error:
+        return {"id": record_id, "error": str(error)}
     return {"id": record_id, "reply": reply.text, "model": reply.model_id, "ms": round(reply.duration_ms, 2)}

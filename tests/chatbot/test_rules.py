@@ -76,9 +76,7 @@ def test_every_rule_has_red_team_lines_in_both_languages() -> None:
     """No rule about what people write goes untested in English or in Chinese."""
     names = {entry["rule"] for entry in yaml.safe_load(SHIPPED.read_text("utf-8"))["before"]}
 
-    assert {(line["expect"], line["lang"]) for line in HOSTILE} == {
-        (n, lang) for n in names for lang in ("en", "zh")
-    }
+    assert {(line["expect"], line["lang"]) for line in HOSTILE} == {(n, lang) for n in names for lang in ("en", "zh")}
 
 
 def test_answers_are_in_the_language_of_the_message(rules: Rules) -> None:
@@ -97,9 +95,7 @@ def test_hand_written_answers_pass_the_rules_for_the_bot(rules: Rules) -> None:
     assert [answer for answer in answers if rules.after(answer)] == []
 
 
-@pytest.mark.parametrize(
-    "text", ["I don't want to live anymore", "i want to kill myself", "不想活了", "我想自杀"]
-)
+@pytest.mark.parametrize("text", ["I don't want to live anymore", "i want to kill myself", "不想活了", "我想自杀"])
 def test_crisis_answers_point_to_people_and_numbers(rules: Rules, text: str) -> None:
     """A crisis answer names a trusted person or a line to call, and a number that exists."""
     hit = rules.before(text)
@@ -172,9 +168,7 @@ def test_any_text_is_judged(text: str) -> None:
 def test_disguises_change_nothing(line: dict[str, str], data: st.DataObject) -> None:
     """Letter case, padding, invisible characters and accents change neither the rule nor the answer."""
     draw = data.draw
-    disguises = st.sampled_from(
-        ["", "", "", "\u200b", "\u00ad", "\u2060", "\ufe0f", "\u0336", "\ud800", "\x07"]
-    )
+    disguises = st.sampled_from(["", "", "", "\u200b", "\u00ad", "\u2060", "\ufe0f", "\u0336", "\ud800", "\x07"])
     letters = [letter.upper() if draw(st.booleans()) else letter for letter in line["text"]]
     hidden = "".join(letter + draw(disguises) for letter in letters)
     padding = st.text(" \t\n\u3000\u00a0", max_size=5)

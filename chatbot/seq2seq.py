@@ -1,0 +1,153 @@
+"""The engine with a net: text to tokens, a place in the queue, tokens to text.
+
+In: a history and a text. Out: a `Reply` with the settings and seed that produced it. It knows no torch (a runtime is
+handed in), no platform and no store.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from chatbot.batching import BatchWorker
+from chatbot.decoding import DecodingOptions, DecodingResult, Runtime, decode, options_from
+from chatbot.errors import EngineBusyError, ModelFolderError
+from chatbot.messages import Reply
+from chatbot.text import clean, is_chinese
+from chatbot.tokenizer import Tokenizer
+
+S = TypeVar("S")
+_CHARACTERS_A_TOKEN = 16  # more than this the tokenizer hardly ever packs into one: what lies before is out of reach
+_WORDLESS = "…"
+_BUSY_EN = "A lot of people are talking to me right now. Please try again in a moment."
+_BUSY_ZH = "现在找我的人有点多，请稍等一会儿再说一遍。"
+
+
+class TextRuntime(Runtime[S], Protocol[S]):
+    """A runtime that brings its tokenizer and the model folder's config along."""
+
+    model_id: str
+    tokenizer: Tokenizer
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    source: list[int]
+    said: list[list[int]]
+    options: DecodingOptions
+
+
+class Seq2SeqEngine(Generic[S]):
+    """One model, shared by all conversations; `settings` lie over the folder's decode defaults.
+
+    A full queue or a passed deadline gives a polite reply of engine "busy", not an error.
+    """
+
+    def __init__(
+        self, runtime: TextRuntime[S], *, settings: Mapping[str, object] | None = None, seed: int | None = None
+    ) -> None:
+        self.model_id = runtime.model_id
+        self._runtime = runtime
+        try:
+            context = runtime.config["context"]
+            self._turns, self._max_tokens = int(context["context_turns"]), int(context["max_source_tokens"])
+            self._source = str(runtime.config["source"])
+            self._settings = {**runtime.config["decoding"], **(settings or {})}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFolderError(
+                f"config.json of model {self.model_id} lacks or garbles {error}; `chatbot models rollback` goes back"
+            ) from error
+        self._seed = seed
+        self._options(None, None)  # settings that make no sense are refused now, not at the first message
+        self._worker = BatchWorker(partial(_decode, runtime))  # not a bound method: no reference circle holds a model
+
+    async def reply(
+        self,
+        history: Sequence[str],
+        text: str,
+        *,
+        seed: int | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Reply:
+        """Answer `text`. The same seed gives the same reply, whoever else is being answered."""
+        started = time.perf_counter()
+        request = self._request(history, text, seed, options)
+        try:
+            result = await self._worker.answer(request)
+        except EngineBusyError:
+            return self._busy(text, started)
+        return self._reply(request, result, started)
+
+    def reply_sync(
+        self,
+        history: Sequence[str],
+        text: str,
+        *,
+        seed: int | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Reply:
+        """`reply` for callers without an event loop."""
+        started = time.perf_counter()
+        request = self._request(history, text, seed, options)
+        try:
+            result = self._worker.answer_sync(request)
+        except EngineBusyError:
+            return self._busy(text, started)
+        return self._reply(request, result, started)
+
+    def close(self) -> None:
+        """Answer what waits and end the worker."""
+        self._worker.close()
+
+    def _options(self, seed: int | None, over: Mapping[str, object] | None) -> DecodingOptions:
+        options = options_from({**self._settings, **(over or {})})
+        chosen = next((s for s in (seed, options.seed, self._seed) if s is not None), None)
+        if chosen is None and options.temperature > 0:
+            chosen = secrets.randbits(32)  # drawn here so that the reply can say how to get it again
+        return replace(options, seed=chosen)
+
+    def _request(
+        self, history: Sequence[str], text: str, seed: int | None, over: Mapping[str, object] | None
+    ) -> _Request:
+        tokenizer = self._runtime.tokenizer
+        nearest = [self._cut(turn) for turn in history[max(0, len(history) + 1 - self._turns) :]]
+        return _Request(
+            source=tokenizer.encode_context(nearest, self._cut(text), self._source, self._max_tokens),
+            said=[tokenizer.encode(self._cut(turn)) for turn in history[-1:-4:-2]],  # the bot's last two turns
+            options=self._options(seed, over),
+        )
+
+    def _cut(self, text: str) -> str:
+        """The end of `text`, cleaned: cut first, so that 100 kB cost no more than a line."""
+        return clean(text[-_CHARACTERS_A_TOKEN * self._max_tokens :])
+
+    def _reply(self, request: _Request, result: DecodingResult, started: float) -> Reply:
+        settings = asdict(request.options) | {"banned": list(request.options.banned)}
+        seed = settings.pop("seed")
+        text = clean(self._runtime.tokenizer.decode(result.tokens).replace("\ufffd", ""))
+        return Reply(
+            text=text or _WORDLESS,  # a lone byte or a space is a token, too
+            model_id=self.model_id,
+            engine="seq2seq",
+            score=result.score,
+            duration_ms=(time.perf_counter() - started) * 1000,
+            settings=settings,
+            seed=seed,
+        )
+
+    def _busy(self, text: str, started: float) -> Reply:
+        return Reply(
+            text=_BUSY_ZH if is_chinese(text[-1000:]) else _BUSY_EN,
+            model_id=self.model_id,
+            engine="busy",
+            duration_ms=(time.perf_counter() - started) * 1000,
+        )
+
+
+def _decode(runtime: TextRuntime[S], requests: Sequence[_Request]) -> list[DecodingResult]:
+    return decode(runtime, [r.source for r in requests], [r.options for r in requests], [r.said for r in requests])

@@ -1,0 +1,61 @@
+"""What every test stands on: a home folder of its own, one thread, and a tiny tokenizer, model folder and data file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from chatbot.tokenizer import Tokenizer
+
+# Before torch and tokenizers are imported, here or in a subprocess: one thread each is quickest for tiny sizes.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+settings.register_profile(
+    "tests",
+    deadline=None,  # a slow machine is not a failing test
+    derandomize=True,
+    database=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder of the test's own; no variable of the developer's shell gets through."""
+    for name in ("CHATBOT_CONFIG", "CHATBOT_DATABASE_URL", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("CHATBOT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """A tokenizer with a few dozen merges and the sources "other", "familect" and "reverse"."""
+    from tiny import tiny_tokenizer
+
+    return tiny_tokenizer()
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path, tokenizer: Tokenizer) -> Path:
+    """A saved model folder with random weights, in the place of this test's own."""
+    from tiny import save_tiny_model
+
+    return save_tiny_model(tmp_path / "tiny-model", tokenizer)
+
+
+@pytest.fixture
+def dialogue_file(tmp_path: Path) -> Path:
+    """A plain dialogue file of 23 short conversations."""
+    from tiny import small_talk, write_dialogues
+
+    return write_dialogues(tmp_path / "talk.jsonl", small_talk(23))

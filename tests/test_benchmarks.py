@@ -1,0 +1,131 @@
+"""The benchmarks run and measure what they say; how fast anything is, no test asks."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.__main__ import main, with_figures
+from benchmarks.train import TextbookSeq2Seq
+from chatbot.model import ModelConfig, Seq2Seq
+from training.loss import LossModule
+
+_ROOT = Path(__file__).resolve().parent.parent
+_ROWS = {
+    "reply": [
+        "textbook",
+        "`decode`.*greedy",
+        "`Seq2SeqEngine.reply_sync`",
+        "`decode`.*beam 5",
+        "`Seq2SeqEngine.reply`",
+    ],
+    "train": ["textbook", "ours, full softmax, fp32", "ours, the recipe's sampled softmax, fp32"],
+    "start": [
+        "`chatbot db upgrade`",
+        "to the first prompt",
+        "to the first reply",
+        "Python itself",
+        "import of torch",
+        "import of the rest",
+        "opening the database",
+        "reading the rules",
+        "loading the model",
+        "the first reply",
+        "peak of a chat process",
+    ],
+}
+
+
+@pytest.mark.parametrize("section", _ROWS)
+def test_a_quick_run_prints_every_row(section: str) -> None:
+    """The real command measures every row that the document promises: all figures finite and above zero."""
+    command = [sys.executable, "-m", "benchmarks", section, "--quick"]
+
+    run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=300)
+
+    assert run.returncode == 0, run.stderr
+    assert "cores" in run.stdout.splitlines()[0]
+    assert "A quick run" in run.stdout
+    tables = re.findall(r"^\| ([^|]+) \|(.*)\|$", run.stdout, flags=re.MULTILINE)
+    for name in _ROWS[section]:
+        rows = [cells for title, cells in tables if re.match(name, title)]
+        assert len(rows) == 1, (name, run.stdout)
+        figures = [float(figure) for figure in re.findall(r"nan|inf|-?\d+(?:\.\d+)?(?:e[+-]\d+)?", rows[0])]
+        assert figures
+        assert all(math.isfinite(figure) and figure > 0 for figure in figures), (name, rows[0])
+
+
+def test_the_textbook_computes_our_loss() -> None:
+    """With the same weights and batch, padded targets included, the two training loops compared see one loss."""
+    size = ModelConfig(13, embedding_size=5, encoder_units=3, decoder_units=7, encoder_layers=2, decoder_layers=2)
+    ours, textbook = Seq2Seq(size).eval(), TextbookSeq2Seq(size).eval()
+    with torch.no_grad():
+        ours.output_bias.normal_()
+    textbook.load_state_dict(
+        {_name_in_textbook(name): weight for name, weight in ours.state_dict().items()}
+        | {"output.weight": ours.embedding.weight}
+    )
+    source = torch.randint(5, 13, (3, 5))
+    inputs, targets = torch.randint(5, 13, (3, 4)), torch.randint(5, 13, (3, 4))
+    targets[0, 2:] = -1
+    lengths, taught = torch.full((3,), 5), torch.zeros(3, dtype=torch.bool)
+
+    expected = LossModule(ours, label_smoothing=0.0)(source, lengths, inputs, targets, taught)
+    actual = textbook(source, lengths, inputs, targets)
+
+    torch.testing.assert_close(actual, expected)
+
+
+def _name_in_textbook(name: str) -> str:
+    """Where the textbook model keeps one of our weights."""
+    cell = re.fullmatch(r"decoder\.(\w+)_l(\d)", name)
+    if cell:
+        return f"cells.{cell[2]}.{cell[1]}"
+    return {"attention.project.weight": "keys.weight", "output_bias": "output.bias"}.get(name, name)
+
+
+def test_writing_replaces_the_figures_and_nothing_else() -> None:
+    """What stands between the marks goes, the text around it stays, and the document can be written again."""
+    document = "before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n"
+
+    once = with_figures(document, "new")
+
+    assert once == "before\n<!-- figures -->\nnew\n<!-- /figures -->\nafter\n"
+    assert with_figures(once, "old") == document
+
+
+def test_the_document_has_a_place_for_the_figures() -> None:
+    """`--write docs/benchmarks.md` finds its two marks, once each."""
+    document = (_ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+
+    assert document.count("<!-- figures -->") == document.count("<!-- /figures -->") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["memory"], "no section 'memory'"),
+        (["reply", "--write", "FILE"], "leave the sections out"),
+        (["--write", "FILE"], "no place for figures"),
+        (["--write", "FILE/none"], "cannot be read"),
+    ],
+)
+def test_wrong_use_is_refused_before_anything_runs(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and the reason, and a document without marks stays as it was."""
+    file = tmp_path / "document.md"
+    file.write_text("text", encoding="utf-8")
+
+    with pytest.raises(SystemExit) as left:
+        main([argument.replace("FILE", str(file)) for argument in arguments])
+
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == "text"
