@@ -207,7 +207,7 @@ def test_the_layer_table_is_true() -> None:
 def test_files_and_functions_named_exist() -> None:
     """A `file.py: name` in the documents leads to that class, method, function or constant."""
     missing = []
-    for path, name in re.findall(r"`((?!tests/test_|tests/\w+/)[\w/]+\.py)(?::\s+([\w.]+))?`", EVERYTHING):
+    for path, name in re.findall(r"`((?!tests/test_|tests/\w+/)[\w/]+/\w+\.py)(?::\s+([\w.]+))?`", EVERYTHING):
         file = ROOT / path
         if not file.is_file():
             missing.append(path)
