@@ -48,8 +48,9 @@ def split_text(text: str, limit: int, length: Callable[[str], int] = len) -> lis
     rest = text.strip()
     while rest and length(rest) > limit:
         fits = _longest(rest, limit, length)
-        # One character more is looked at: the white space after a word that just fits ends it.
-        ends = (max((m.end() for m in cut.finditer(rest, 0, fits + 1)), default=0) for cut in _CUTS)
+        # White space after a word that just fits is looked at, too: it ends the word, and is dropped.
+        seen = fits + rest[fits].isspace()
+        ends = (max((match.end() for match in cut.finditer(rest, 0, seen)), default=0) for cut in _CUTS)
         at = next((end for end in ends if end > fits // 2), None) or _between_characters(rest, fits)
         parts.append(rest[:at].strip())
         rest = rest[at:].strip()

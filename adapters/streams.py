@@ -66,13 +66,13 @@ def write(text: str, stream: TextIO | None, end: str = "\n") -> None:
 
 
 @contextmanager
-def typing_kept() -> Iterator[None]:
-    """What is typed between two prompts waits for the next one: not echoed, and a Ctrl-D among it not lost."""
+def local_modes(*, off: int = 0, on: int = 0) -> Iterator[None]:
+    """The local modes of the terminal at stdin, flags of `termios`, switched off and on meanwhile."""
     file = sys.stdin.fileno()
     before = termios.tcgetattr(file)
-    quiet = termios.tcgetattr(file)
-    quiet[3] &= ~(termios.ICANON | termios.ECHO)  # the local modes; Ctrl-C and Ctrl-Z stay what they are
-    termios.tcsetattr(file, termios.TCSANOW, quiet)
+    changed = termios.tcgetattr(file)
+    changed[3] = changed[3] & ~off | on
+    termios.tcsetattr(file, termios.TCSANOW, changed)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import sys
+import termios
 import uuid
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.base import Answer
-from adapters.streams import is_terminal, lines, never_fail_to_encode, printable, spinner, typing_kept, write
+from adapters.streams import is_terminal, lines, local_modes, never_fail_to_encode, printable, spinner, write
 from chatbot.errors import ChatbotError
 from chatbot.messages import Message, Reply
 
@@ -36,6 +37,8 @@ _OWN_HELP = """In this terminal also:
 _SET_USAGE = "write /set key=value, such as /set temperature=0.7; /set key= takes it back"
 _LEAVE_COMMANDS = {"/quit", "/exit"}
 _LEAVE_WORDS = {"quit", "exit"}  # in a pipe these are text like any other
+# Off between prompts: what is typed then is not echoed, and waits for the next prompt, Ctrl-C and Ctrl-D too.
+_TYPED = termios.ICANON | termios.ECHO | termios.ISIG
 
 
 class TerminalAdapter:
@@ -75,7 +78,7 @@ class TerminalAdapter:
         interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout)
         never_fail_to_encode(interactive)
         session = asyncio.create_task(self._talk(answer) if interactive else self._pipe(answer))
-        with _ended_by_signals(session) as signals, typing_kept() if interactive else nullcontext():
+        with _ended_by_signals(session) as signals, local_modes(off=_TYPED) if interactive else nullcontext():
             try:
                 await session
             except asyncio.CancelledError:
@@ -133,7 +136,7 @@ class TerminalAdapter:
 
         loop.add_signal_handler(signal.SIGINT, interrupt)
         try:
-            with spinner():
+            with local_modes(on=termios.ISIG), spinner():
                 return await task
         except asyncio.CancelledError:
             ending = asyncio.current_task()
@@ -188,16 +191,17 @@ class TerminalAdapter:
         if not argument:
             settings = ", ".join(f"{key}={value}" for key, value in self._options.items())
             return settings or f"no decode settings of your own; {_SET_USAGE}"
-        key, separator, value = argument.replace("=", " ", 1).partition(" ")
-        if not separator or not re.fullmatch(r"\w+", key):
+        assignment = re.fullmatch(r"(\w+)\s*[=\s]\s*(.*)", argument, re.DOTALL)
+        if assignment is None:
             return _SET_USAGE
-        if not value.strip():
+        key, value = assignment.groups()
+        if not value:
             self._options.pop(key, None)
             return f"{key} is back to its default"
         try:
             self._options[key] = json.loads(value)
         except (ValueError, RecursionError):
-            self._options[key] = value.strip()
+            self._options[key] = value
         return f"{key} is {self._options[key]}"
 
     def _show(self, reply: Reply, text: str) -> None:
@@ -239,8 +243,10 @@ def _ended_by_signals(task: asyncio.Task[None]) -> Iterator[list[signal.Signals]
 def _prompt_session(history_file: Path | None) -> PromptSession[str]:
     """Line editing with a history; one that cannot be kept is said on stderr and lives as long as the chat."""
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.application import create_app_session
     from prompt_toolkit.history import FileHistory, InMemoryHistory
     from prompt_toolkit.output import create_output
+    from prompt_toolkit.output.plain_text import PlainTextOutput
     from prompt_toolkit.output.vt100 import Vt100_Output
     from prompt_toolkit.utils import is_dumb_terminal
 
@@ -259,10 +265,10 @@ def _prompt_session(history_file: Path | None) -> PromptSession[str]:
             history = History(str(history_file))
         except OSError as error:
             write(f"chatbot: typed lines are not kept: {history_file}: {error.strerror}", sys.stderr)
-    output = None
-    if not is_dumb_terminal():  # There prompt_toolkit falls back to plain characters, but only on its own output.
-        output = create_output()
-        if isinstance(output, Vt100_Output):
-            # Asking where the cursor is serves menus, of which there are none, and some terminals never answer.
-            output.enable_cpr = False
-    return PromptSession(history=history, output=output, enable_suspend=True, reserve_space_for_menu=0)
+    output = create_output()
+    if isinstance(output, Vt100_Output):
+        # Asking where the cursor is serves menus, of which there are none, and some terminals never answer.
+        output.enable_cpr = False
+    # The session's own way with dumb terminals is open only to an output that it finds for itself.
+    with create_app_session(output=PlainTextOutput(sys.stdout) if is_dumb_terminal() else output):
+        return PromptSession(history=history, enable_suspend=True, reserve_space_for_menu=0)

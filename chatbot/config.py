@@ -21,7 +21,6 @@ from platformdirs import user_data_path
 
 from chatbot.errors import UsageError
 from chatbot.learnable import DEFAULT_POLICY, Rule
-from chatbot.learnable import DEFAULT_POLICY, Rule
 
 T = TypeVar("T")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,2}")  # 1e-3, which YAML 1.1 reads as a text

@@ -1,4 +1,4 @@
-"""The spine: a message in, the stored reply out. It knows the store, the rules and an engine, but no platform.
+"""The spine: a message in, the stored reply out. It knows the store and an engine, but no platform.
 
 A message is committed before any work on it and its reply before it is shown, so that a crash loses a reply at most,
 never what a person said.
@@ -8,31 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from chatbot.commands import Commands, parse_command
-from chatbot.engine import Engine
 from chatbot.errors import EngineBusyError
 from chatbot.learnable import DEFAULT_POLICY, Rule
 from chatbot.messages import Message, Reply
-from chatbot.rules import RuleHit
 from chatbot.store import ConversationStore
 from chatbot.wording import wording_for
 
+if TYPE_CHECKING:  # Any engine will do, so none is loaded from here.
+    from chatbot.engine import Engine
+
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Rules(Protocol):
-    """The safety layer outside the model, as `chatbot.rules.Rules` is: None, or the line to send instead."""
-
-    def before(self, text: str) -> RuleHit | None:
-        """Judge what a person wrote."""
-
-    def after(self, text: str) -> RuleHit | None:
-        """Judge what the model is about to say."""
 
 
 class Conversations:
@@ -46,13 +36,11 @@ class Conversations:
         self,
         store: ConversationStore,
         engine: Engine,
-        rules: Rules,
         history_turns: int = 6,
         policy: Mapping[str, Rule] = DEFAULT_POLICY,
     ) -> None:
         self._store = store
         self._engine = engine
-        self._rules = rules
         self._history_turns = history_turns
         self._commands = Commands(store, policy)
         # Weak: a lock goes when the last message of its chat is answered. asyncio's locks are first come, first served.
@@ -79,19 +67,12 @@ class Conversations:
             return reply
 
     async def _reply(self, message_id: int, message: Message) -> Reply:
-        """What to say: a rule's answer, or the engine's if no rule objects to that."""
-        hit = await _in_thread(self._rules.before, message.text)
-        if hit is not None:
-            return Reply(hit.reply, model_id="rules", engine="rules", detail=hit.rule)
+        """What the engine says, which `load_engine` has put behind the rules."""
         history = await _in_thread(self._store.history, message_id, self._history_turns)
         try:
-            reply = await self._engine.reply(history, message.text, options=message.options)
+            return await self._engine.reply(history, message.text, options=message.options)
         except EngineBusyError:
             return Reply(wording_for(message.text).busy, model_id=self._engine.model_id, engine="busy")
-        hit = await _in_thread(self._rules.after, reply.text)
-        if hit is None:
-            return reply
-        return replace(reply, text=hit.reply, model_id="rules", engine="rules", detail=hit.rule, score=None)
 
 
 async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

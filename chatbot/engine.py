@@ -179,8 +179,9 @@ def load_engine(
     settings: Mapping[str, object] | None = None,
     seed: int | None = None,
 ) -> Engine:
-    """Open an engine behind the rules: the live model, or "echo", "retrieval", "retrieval:PATH", a registry id, or a model folder.
+    """Open an engine behind the rules.
 
+    `model` None follows the live model; else "echo", "retrieval", "retrieval:PATH", a registry id, or a model folder.
     `device` is "auto", "cpu", "cuda" or "mps"; `settings` are decode settings over the model's own; `seed` holds for
     every reply that brings none. UsageError or ModelFolderError says what is wrong with any of them.
     """

@@ -2,18 +2,14 @@
 
 In goes what a person wrote (`Rules.before`) or what the bot is about to say (`Rules.after`); out comes None, or
 the rule that matched and the line to send instead. Words, patterns and answers are data, in `rules.yaml` beside
-this file; this module reads text past the usual disguises (case, accents, invisible characters, look-alike
-letters, digits for letters, stretched and spaced letters) and matches in bounded time. It knows nothing of models,
-chats or storage, keeps nothing of what it reads and may be used from any thread.
+this file; `chatbot.reading` reads text past its disguises, this module matches in bounded time. It knows nothing of
+models, chats or storage, keeps nothing of what it reads and may be used from any thread.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
-import itertools
 import re
-import unicodedata
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,27 +18,7 @@ from pathlib import Path
 import yaml
 
 from chatbot.errors import UsageError
-
-# Longer texts are read at both ends only, this many characters each: time stays bounded whatever is sent.
-_EDGE_CHARS = 1536
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-# Control and default-ignorable characters, combining marks, lone surrogates: each can hide inside a word.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u0300-\u036f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
-    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u20d0-\u20f0\u3164\ufe00-\ufe0f\ufe20-\ufe2f\ufeff\uffa0"
-    "\ud800-\udfff\U000e0000-\U000e0fff]+"
-)
-_STRETCH = re.compile(r"(\D)\1{3,}")
-_QUOTES = re.compile("['\"`´’‘ʼ“”]+")
-_INSIDE_WORD = re.compile(r"(?<=\w)[-_~^·•+=]+(?=\w)|_")
-_SENTENCE_END = re.compile(rf"(?<!\.)\.(?=\s|$)|[!?;:]+(?=\s|$)|(?<=[{_HAN}])[,.!?;:、。]+|。")
-_TOKEN = re.compile(rf"\||[{_HAN}]+|[a-z0-9@$*!]+|[^\W\d_{_HAN}]+")
-_HAN_GAP = re.compile(rf"(?<=[{_HAN}]) (?=[{_HAN}])")
-_DISGUISED = re.compile(r"[0-9@$*!]|(.)\1\1")
-_LETTERS = {"0": "o", "1": "il", "3": "e", "4": "a", "5": "s", "7": "t", "8": "b", "9": "g"}
-_LETTERS |= {"@": "a", "$": "s", "!": "i", "*": "aeiou"}
-_MAX_READINGS = 50  # of one disguised word
-_LONGEST_WORD = 16  # letters, among those spelled out
+from chatbot.reading import NEEDS, Reader, View, compiled
 
 _LANGUAGES = ("en", "zh")
 _SECTIONS = ("lookalikes", "spellings", "words", "harmless", "before", "after")
@@ -54,12 +30,8 @@ _BUILT_IN_WORDS = {
     "start": r"(?:^|(?<=\|)|(?<=\| ))",
 }
 _WRAPPERS = {"en": r"\b(?:%s)(?!\w)", "zh": "(?:%s)", "raw": "(?:%s)"}
-_NEEDS = {"en": re.compile("[a-z]"), "zh": re.compile(f"[{_HAN}]"), "raw": re.compile("[@/.0-9]")}
 _NAME = re.compile(r"\{([a-z_]+)\}")
 _UNBOUNDED = re.compile(r"(?<!\\)[*+]|\{\d+,\}")
-
-# Compiled when first needed: all of them together would take longer than the rest of the start.
-_compiled = functools.cache(re.compile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +45,7 @@ class RuleHit:
 class Rules:
     """The rules in force, in order: the first that matches decides. Make one with `Rules.load`."""
 
-    def __init__(self, reader: _Reader, before: Sequence[_Rule], after: Sequence[_Rule]) -> None:
+    def __init__(self, reader: Reader, before: Sequence[_Rule], after: Sequence[_Rule]) -> None:
         self._reader = reader
         self._before = before
         self._after = after
@@ -114,21 +86,13 @@ class Rules:
         hit = next((rule for rule in rules if rule.matches(view)), None)
         if hit is None:
             return None
-        choices = hit.replies["zh" if _NEEDS["zh"].search(view.raw) else "en"]
+        choices = hit.replies["zh" if NEEDS["zh"].search(view.raw) else "en"]
         # By what was read, not by a generator: the same words get the same answer, on every machine.
         return RuleHit(hit.name, choices[zlib.crc32(view.words.encode()) % len(choices)])
 
 
 class _BrokenRulesError(Exception):
     """What is wrong inside a rules file; `Rules.load` adds the file's name and shows it to the operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    """A text made comparable: `raw` keeps punctuation, `words` is bare words with "|" between sentences."""
-
-    raw: str
-    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,82 +103,13 @@ class _Rule:
     expressions: Mapping[str, str]
     replies: Mapping[str, Sequence[str]]
 
-    def matches(self, view: _View) -> bool:
+    def matches(self, view: View) -> bool:
         """Whether any expression is found."""
         for key, expression in self.expressions.items():
             text = view.raw if key == "raw" else view.words
-            if _NEEDS[key].search(text) and _compiled(expression).search(text):
+            if NEEDS[key].search(text) and compiled(expression).search(text):
                 return True
         return False
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Makes texts comparable. `vocabulary` is every Latin word of the patterns, what disguises are undone to."""
-
-    lookalikes: Mapping[int, str]
-    vocabulary: frozenset[str]
-    spellings: Mapping[str, str]
-    harmless: Mapping[str, str]
-
-    def read(self, text: str) -> _View:
-        """Fold a text of any length into a view of bounded length."""
-        text = _clip(" ".join(_INVISIBLE.sub("", text).split()), 8 * _EDGE_CHARS)
-        text = _clip(_STRETCH.sub(r"\1\1\1", text))
-        # One character may become eighteen here, hence the second clip.
-        text = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-        raw = _clip("".join(c for c in text if not unicodedata.combining(c)))
-        bare = _INSIDE_WORD.sub("", _QUOTES.sub("", raw.translate(self.lookalikes).replace("|", " ")))
-        words = _HAN_GAP.sub("", " ".join(self._words(_TOKEN.findall(_SENTENCE_END.sub(" | ", bare)))))
-        for key, expression in self.harmless.items():
-            if _NEEDS[key].search(words):
-                words = _compiled(expression).sub("|", words)
-        return _View(raw, words)
-
-    def _words(self, tokens: Iterable[str]) -> Iterable[str]:
-        """Tokens as plain words, with letters standing alone ("k i l l") put together."""
-        for alone, run in itertools.groupby(
-            tokens, lambda token: len(token) == 1 and token.isascii() and token != "|"
-        ):
-            group = list(run)
-            if alone and len(group) > 2 and not self.vocabulary.issuperset(group):
-                group = self._split("".join(_LETTERS.get(sign, sign)[0] for sign in group))
-            for token in group:
-                if word := self._undisguise(token):
-                    yield self.spellings.get(word, word)
-
-    def _undisguise(self, token: str) -> str:
-        """The known word behind digits, signs and stretched letters, or the token without the signs."""
-        if token in self.vocabulary or token.isdigit() or not _DISGUISED.search(token):
-            return token
-        options = (_readings(letter, len(list(run))) for letter, run in itertools.groupby(token[:40]))
-        readings = ("".join(reading) for reading in itertools.product(*options))
-        for word in itertools.islice(readings, _MAX_READINGS):
-            if word in self.vocabulary:
-                return word
-        return " ".join(re.findall(r"[^\W_]+", re.sub(r"(.)\1\1+", r"\1", token)))
-
-    def _split(self, letters: str) -> list[str]:
-        """Known words written without spaces, longest first; what belongs to none stays single letters."""
-        words: list[str] = []
-        start = 0
-        while start < len(letters):
-            ends = range(min(start + _LONGEST_WORD, len(letters)), start + 1, -1)
-            end = next((end for end in ends if letters[start:end] in self.vocabulary), start + 1)
-            words.append(letters[start:end])
-            start = end
-        return words
-
-
-def _clip(text: str, edge: int = _EDGE_CHARS) -> str:
-    """Both ends of a text too long to read whole, `edge` characters each."""
-    return text if len(text) <= 2 * edge else f"{text[:edge]} {text[-edge:]}"
-
-
-def _readings(letter: str, count: int) -> Sequence[str]:
-    """What a letter written `count` times over may stand for."""
-    options = _LETTERS.get(letter, letter)
-    return [option * n for n in ((1, 2) if count > 2 else (count,)) for option in options]
 
 
 class _Grammar:
@@ -241,11 +136,9 @@ class _Grammar:
                 found[key] = wrapper % self._either(fields[key], f"{where}, {key}", raw=key == "raw")
                 try:
                     if self._check:
-                        _compiled(found[key])
+                        compiled(found[key])
                 except (re.error, OverflowError, RecursionError) as fault:
-                    raise _BrokenRulesError(
-                        f"{where}, {key}: a pattern is no regular expression: {fault}"
-                    ) from None
+                    raise _BrokenRulesError(f"{where}, {key}: a pattern is no regular expression: {fault}") from None
         return found
 
     def _either(self, patterns: object, where: str, raw: bool = False) -> str:
@@ -267,7 +160,7 @@ class _Grammar:
         return self._named[name]
 
 
-def _parse(text: str, check: bool) -> tuple[_Reader, list[_Rule], list[_Rule]]:
+def _parse(text: str, check: bool) -> tuple[Reader, list[_Rule], list[_Rule]]:
     """What `Rules` is made of, from a rules file's text. Raises `_BrokenRulesError` or a YAML error."""
     # The base loader leaves every scalar a string ("no", "on", "12" are words here); in C it is ten times faster.
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -277,12 +170,10 @@ def _parse(text: str, check: bool) -> tuple[_Reader, list[_Rule], list[_Rule]]:
         grammar.add_words(name, patterns)
     spellings = _pairs(book, "spellings")
     harmless = grammar.expressions(_mapping(book.get("harmless", {}), _LANGUAGES, "harmless"), "harmless")
-    before, after = (
-        [_rule(entry, grammar, key) for entry in _list(book.get(key), key)] for key in _SECTIONS[4:]
-    )
+    before, after = ([_rule(entry, grammar, key) for entry in _list(book.get(key), key)] for key in _SECTIONS[4:])
     lookalikes = {ord(key[:1] or " "): value for key, value in _pairs(book, "lookalikes").items()}
     vocabulary = frozenset(grammar.vocabulary | spellings.keys())
-    return _Reader(lookalikes, vocabulary, spellings, harmless), before, after
+    return Reader(lookalikes, vocabulary, spellings, harmless), before, after
 
 
 def _rule(entry: object, grammar: _Grammar, section: str) -> _Rule:
@@ -294,9 +185,7 @@ def _rule(entry: object, grammar: _Grammar, section: str) -> _Rule:
     if not expressions:
         raise _BrokenRulesError(f"{where}: has no patterns (keys en, zh, raw)")
     replies = _mapping(fields.get("replies"), _LANGUAGES, f"{where}, replies")
-    return _Rule(
-        name, expressions, {key: _texts(replies.get(key), f"{where}, replies {key}") for key in _LANGUAGES}
-    )
+    return _Rule(name, expressions, {key: _texts(replies.get(key), f"{where}, replies {key}") for key in _LANGUAGES})
 
 
 def _mapping(value: object, known: Iterable[str] | None, where: str) -> dict[str, object]:
@@ -312,8 +201,7 @@ def _mapping(value: object, known: Iterable[str] | None, where: str) -> dict[str
 def _pairs(book: Mapping[str, object], key: str) -> dict[str, str]:
     """The section as a mapping of texts to texts, empty where it is left out."""
     return {
-        name: _texts([value], f"{key}, {name!r}")[0]
-        for name, value in _mapping(book.get(key, {}), None, key).items()
+        name: _texts([value], f"{key}, {name!r}")[0] for name, value in _mapping(book.get(key, {}), None, key).items()
     }
 
 

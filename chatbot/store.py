@@ -172,6 +172,11 @@ class ConversationStore(PeopleRecords, LearningRecords):
             connection.execute(insert(t.correction).values(row))
             return True
 
+    def knows_chat(self, platform: str, chat: str, thread: str | None = None) -> bool:
+        """Whether anything was ever written there: somebody new is told first what is kept."""
+        with self._reading() as connection:
+            return self._chat_id(connection, platform, chat, thread) is not None
+
     def latest_chat(self, platform: str) -> str | None:
         """The name of the chat last written in; None if there is none, or if the platform's chats have no names."""
         last = select(func.max(t.message.c.id)).where(t.message.c.chat_id == t.chat.c.id).scalar_subquery()

@@ -1,8 +1,10 @@
-"""What every test stands on: a home folder of its own, one thread, and a tiny tokenizer, model folder and data file."""
+"""What tests stand on: a home folder of their own, one thread, a store, and a tiny tokenizer, model and data file."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from chatbot.store import ConversationStore
     from chatbot.tokenizer import Tokenizer
 
 # Before torch and tokenizers are imported, here or in a subprocess: one thread each is quickest for tiny sizes.
@@ -59,3 +62,31 @@ def dialogue_file(tmp_path: Path) -> Path:
     from tiny import small_talk, write_dialogues
 
     return write_dialogues(tmp_path / "talk.jsonl", small_talk(23))
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database at the head revision, made once, for copying."""
+    from chatbot import schema
+
+    file = tmp_path_factory.mktemp("database") / "empty.db"
+    schema.upgrade(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture
+def url(tmp_path: Path, empty_database: Path) -> str:
+    """The url of a new SQLite file."""
+    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'chatbot.db')}"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[ConversationStore]:
+    """A store on that file."""
+    from talking import KEY
+
+    from chatbot.store import ConversationStore
+
+    opened = ConversationStore(url, KEY)
+    yield opened
+    opened.close()

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from adapters.base import Answer
-from chatbot.engine import EchoEngine
 from chatbot.errors import ChatbotError
 from chatbot.messages import Message, Reply
 from chatbot.rules import RuleHit
@@ -33,7 +32,7 @@ class CollectingAdapter:
                 self.told.append(str(error))
 
 
-class ScriptedEngine(EchoEngine):
+class ScriptedEngine:
     """Echoes, but waits for `release` at a text that starts with "slow", and raises `failure` at one with "fail"."""
 
     model_id = "scripted"
@@ -62,6 +61,20 @@ class ScriptedEngine(EchoEngine):
         if text.startswith("fail") and self._failure is not None:
             raise self._failure
         return Reply(f"heard {text}", self.model_id, "echo", score=-0.5, duration_ms=7.0, seed=seed)
+
+    def reply_sync(
+        self,
+        history: Sequence[str],
+        text: str,
+        *,
+        seed: int | None = None,
+        options: Mapping[str, object] | None = None,
+    ) -> Reply:
+        """`reply` for callers without an event loop."""
+        return asyncio.run(self.reply(history, text, seed=seed, options=options))
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 class WordRules:

@@ -39,7 +39,12 @@ def test_chats_have_names_and_go_on(home: Path) -> None:
     nothing = run("chat", "--model", "echo", "-c", stdin="hi\n")
     assert nothing.code == 2
     assert "no chat to go on with" in nothing.complaint
-    for arguments, line in ((["--chat", "kitchen"], "one"), ([], "two"), (["--chat", "kitchen"], "three"), (["-c"], "four")):
+    for arguments, line in (
+        (["--chat", "kitchen"], "one"),
+        ([], "two"),
+        (["--chat", "kitchen"], "three"),
+        (["-c"], "four"),
+    ):
         assert run("chat", "--model", "echo", *arguments, stdin=f"{line}\n").lines == [line]
 
     found = rows(home, "SELECT c.id, m.text FROM message m JOIN chat c ON c.id = m.chat_id WHERE role = 'user'")
@@ -69,7 +74,9 @@ def test_json_and_commands(home: Path) -> None:
 def test_no_log_leaves_nothing(home: Path, tmp_path: Path) -> None:
     """--no-log answers as ever, remembers within the chat, and leaves no file and no folder behind."""
     before = set(tmp_path.rglob("*"))
-    done = run("chat", "--model", "echo", "--no-log", stdin="hi\n/good\n", cwd=tmp_path, env={"PYTHONPATH": str(Path.cwd())})
+    done = run(
+        "chat", "--model", "echo", "--no-log", stdin="hi\n/good\n", cwd=tmp_path, env={"PYTHONPATH": str(Path.cwd())}
+    )
 
     assert (done.code, done.lines[0], len(done.lines)) == (0, "hi", 2)
     assert set(tmp_path.rglob("*")) == before
@@ -81,7 +88,7 @@ def test_rows_are_committed_before_the_reply_shows(home: Path) -> None:
     with subprocess.Popen(command("chat", "--model", "echo"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as chat:
         assert chat.stdin is not None
         assert chat.stdout is not None
-        chat.stdin.write("bonjour\n".encode())
+        chat.stdin.write(b"bonjour\n")
         chat.stdin.flush()
         assert chat.stdout.readline() == b"bonjour\n"
         chat.kill()
@@ -98,7 +105,10 @@ def test_a_line_without_a_reply_is_kept(home: Path, model_folder: Path) -> None:
     assert len(done.lines) == 4
     assert "temperature is 99" in done.complaint
     assert done.code == 1
-    assert [(role, text) for role, text, _, _ in rows(home, TALK)][:2] == [("user", "remember this"), ("user", "and this")]
+    assert [(role, text) for role, text, _, _ in rows(home, TALK)][:2] == [
+        ("user", "remember this"),
+        ("user", "and this"),
+    ]
     assert len(rows(home, TALK)) == 3
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,13 @@ from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.recipe import Recipe
 
-TEXTS = ("hi there, how are you?", "what is your name?", "my name is Familect", "你好，你叫什么名字？", "tell me a joke")
+TEXTS = (
+    "hi there, how are you?",
+    "what is your name?",
+    "my name is Familect",
+    "你好，你叫什么名字？",
+    "tell me a joke",
+)
 SIZES: Mapping[str, Any] = {"embedding_size": 13, "encoder_units": 7, "decoder_units": 11, "dropout": 0.0}
 
 
@@ -85,40 +88,10 @@ def tiny_recipe(file: Path, /, **changes: Mapping[str, Any]) -> Recipe:
     return build(Recipe, {"name": "tiny", "precision": "fp32", **plan}, "tiny")
 
 
-def recipe_arguments(recipe: Recipe) -> list[str]:
-    """The command line that gives `recipe`, from an empty YAML file's point of view."""
-    sections = {key: value for key, value in recipe.as_dict().items() if isinstance(value, dict)}
-    return [
-        part
-        for section, values in sections.items()
-        for key, value in values.items()
-        for part in ("--set", f"{section}.{key}={json.dumps(value)}")
-    ]
-
-
-def chatbot(*arguments: str, timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, in the present environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "chatbot", *arguments],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=timeout,
-        check=False,
-        **more,
-    )
-
-
 def losses(folder: Path) -> list[tuple[int, float]]:
     """Step and loss of each line of a run's `metrics.jsonl`."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [(line["step"], line["loss"]) for line in map(json.loads, lines)]
-
-
-def as_sources(recipe: Recipe) -> Mapping[str, Any]:
-    """The context limits of a recipe, as a model folder's config holds them."""
-    data = asdict(recipe.data)
-    return {key: data[key] for key in ("context_turns", "max_source_tokens", "rename")}
 
 
 def padded(rows: Sequence[Sequence[int]], padding: int = 0, extra: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -36,7 +36,7 @@ from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
 from training.evaluate import evaluation_set, score_replies
 from training.plot import draw_losses
-from training.processes import first_goes_first, joined, pick_device, rank
+from training.processes import denormals_flushed, first_goes_first, joined, pick_device, rank
 from training.recipe import Recipe
 from training.trainer import StepReport, Trainer, TrainState
 
@@ -54,6 +54,7 @@ class PreparedData:
     facts: Mapping[str, Any]
 
 
+@denormals_flushed()
 def train(
     recipe: Recipe,
     folder: Path,
@@ -69,9 +70,6 @@ def train(
     if the folder holds another run, or `resume` finds a different recipe.
     """
     _data_files(recipe)
-    # Gradients that have faded through many steps are denormal numbers, which made a step here take three times as long.
-    # Set before the first tensor: threads take it over from the one that starts them.
-    torch.set_flush_denormal(True)
     start = load_model_folder(_start_folder(recipe)) if recipe.start_from else None
     config = start.model.config if start else ModelConfig(**asdict(recipe.model))
     begin = time.time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from chatbot.cli.opening import open_registry, open_store
@@ -17,6 +18,10 @@ def add_commands(commands: Any) -> None:
     show = actions.add_parser("show", help="where a model comes from and what it learnt from")
     show.add_argument("model", metavar="ID")
     show.set_defaults(run=run_show)
+    add = actions.add_parser("add", help="take in a model folder that `chatbot train` wrote")
+    add.add_argument("folder", metavar="FOLDER")
+    add.add_argument("model", metavar="ID", help="the name it shall have")
+    add.set_defaults(run=run_add)
     promote = actions.add_parser("promote", help="let a model answer from now on")
     promote.add_argument("model", metavar="ID")
     promote.set_defaults(run=run_promote)
@@ -46,6 +51,13 @@ def run_show(arguments: argparse.Namespace) -> int:
     learnt_from = open_store().lineage(arguments.model)
     shown = {"id": arguments.model, "path": str(path), "config": config, "provenance": provenance}
     print(json.dumps({**shown, "learnt_from_message_ids": learnt_from}, ensure_ascii=False, indent=2))
+    return 0
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    """`chatbot models add`."""
+    place = open_registry().add(Path(arguments.folder), arguments.model)
+    print(f"{place}; `chatbot models promote {arguments.model}` lets it answer")
     return 0
 
 

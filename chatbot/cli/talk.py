@@ -84,7 +84,6 @@ def run_chat(arguments: argparse.Namespace) -> int:
     """`chatbot chat`."""
     from chatbot.config import load_settings
     from chatbot.conversation import Conversations
-    from chatbot.rules import Rules
 
     settings = load_settings()
     store = _private_store() if arguments.no_log else open_store()
@@ -92,9 +91,7 @@ def run_chat(arguments: argparse.Namespace) -> int:
         adapter = _terminal(arguments, store)
         engine = _open_engine(arguments)
         try:
-            conversations = Conversations(
-                store, engine, Rules.load(), settings.chat.history_turns, settings.learn.policy
-            )
+            conversations = Conversations(store, engine, settings.chat.history_turns, settings.learn.policy)
             asyncio.run(adapter.run(conversations.answer))
         finally:
             engine.close()
@@ -122,11 +119,12 @@ def _terminal(arguments: argparse.Namespace, store: ConversationStore) -> Termin
         name = store.latest_chat("terminal")
         if name is None:
             raise UsageError("there is no chat to go on with yet; start one with `chatbot chat`")
+    name = name or f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()}"
     return TerminalAdapter(
-        name or f"{time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()}",
+        name,
         as_json=arguments.json,
         history_file=None if arguments.no_log else home() / "history",
-        greeting=ENGLISH.first_contact,
+        greeting=None if store.knows_chat("terminal", name) else ENGLISH.first_contact,
     )
 
 

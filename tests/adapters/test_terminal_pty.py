@@ -18,7 +18,7 @@ import pytest
 
 TESTS = Path(__file__).parent.parent
 ROWS, COLUMNS = 23, 61
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 
 
 class Chat:
@@ -88,12 +88,15 @@ class Chat:
 
 
 @pytest.fixture
-def chat() -> Iterator[Chat]:
-    """A chat at its first prompt."""
-    opened = Chat()
+def chat(request: pytest.FixtureRequest) -> Iterator[Chat]:
+    """A chat at its first prompt; `with_spine` gives it a store and the commands that are the same everywhere."""
+    opened = Chat(*getattr(request, "param", ()))
     opened.prompt()
     yield opened
     opened.process.close(force=True)
+
+
+with_spine = pytest.mark.parametrize("chat", [("--spine",)], indirect=True, ids=["spine"])
 
 
 def test_prompt_and_reply(chat: Chat) -> None:
@@ -147,6 +150,7 @@ def test_wide_characters_are_edited_as_one(chat: Chat) -> None:
     chat.see("heard 你的好")
 
 
+@with_spine
 def test_ctrl_c_stops_a_reply(chat: Chat) -> None:
     """Ctrl-C during a reply: a wheel before, a note after, the line stored without a reply, the chat alive."""
     chat.send("slow\r")
@@ -238,6 +242,7 @@ def test_resize_to_almost_nothing_and_back(chat: Chat) -> None:
     chat.see("heard hi")
 
 
+@with_spine
 def test_pasted_lines_are_one_message(chat: Chat) -> None:
     """Bracketed paste: nothing is sent before Enter, then all lines in one message, escapes in it made harmless."""
     chat.send("\x1b[200~one\ntwo\x1b]0;title\x07\nthree\x1b[201~")
@@ -246,7 +251,7 @@ def test_pasted_lines_are_one_message(chat: Chat) -> None:
     chat.send("\r/stats\r")
 
     chat.see("messages 1,")
-    assert chat.text.splitlines()[-4:-1] == ["heard one", "two", "three"] or "heard one\ntwo\nthree" in chat.text
+    assert "heard one\ntwo\nthree\n" in chat.text
 
 
 def test_multi_reads_up_to_end(chat: Chat) -> None:
@@ -257,7 +262,6 @@ def test_multi_reads_up_to_end(chat: Chat) -> None:
     chat.see("heard one")
 
     assert "heard one\n\ntwo" in chat.text
-    assert "dropped\n" not in chat.text.split("heard", 1)[1]
 
 
 def test_long_line(chat: Chat) -> None:
@@ -267,6 +271,7 @@ def test_long_line(chat: Chat) -> None:
     chat.until(lambda: "heard " + "x" * 3000 in chat.raw.replace("\r\n", "\n"), "the whole line")
 
 
+@with_spine
 def test_help_adds_what_only_this_terminal_has(chat: Chat) -> None:
     """After the help that is the same everywhere come /multi, /set and the ways to leave."""
     chat.send("/help\r")
@@ -293,6 +298,7 @@ def test_reply_with_escapes_cannot_reach_the_terminal(chat: Chat) -> None:
     assert "\x1b]52" not in chat.raw
 
 
+@with_spine
 def test_bytes_that_are_no_text(chat: Chat) -> None:
     """Bytes that are no UTF-8 become the replacement character, in the reply and in the kept history."""
     os.write(chat.process.child_fd, b"caf\xe9\r")

@@ -61,7 +61,7 @@ def test_saved_and_loaded_are_equal(tmp_path: Path, tokenizer: Tokenizer) -> Non
         assert torch.equal(weight.half().float(), loaded.model.state_dict()[name])
     assert not loaded.model.training
     assert tokenizer.encode("hi there") == loaded.tokenizer.encode("hi there")
-    assert ("familect", {"max_tokens": 17}) == (loaded.config["source"], loaded.config["decoding"])
+    assert (loaded.config["source"], loaded.config["decoding"]) == ("familect", {"max_tokens": 17})
     assert load_model_folder(tmp_path / "mine", "other-id").model_id == "other-id"
 
 
@@ -224,7 +224,7 @@ def test_saving_again_replaces_the_whole_folder(model_folder: Path, tokenizer: T
     save_tiny_model(model_folder, tokenizer, tiny_model(len(tokenizer), seed=7))
 
     assert not (model_folder / "stray").exists()
-    assert [] == [path for path in model_folder.parent.iterdir() if path.name.startswith(".")]
+    assert [path for path in model_folder.parent.iterdir() if path.name.startswith(".")] == []
     verify_model_folder(model_folder)
 
 
@@ -262,6 +262,6 @@ def test_a_kill_in_the_middle_leaves_the_old_model(model_folder: Path) -> None:
 
     done = subprocess.run([sys.executable, "-c", code, str(model_folder)], check=False, timeout=60)
 
-    assert -signal.SIGKILL == done.returncode
+    assert done.returncode == -signal.SIGKILL
     verify_model_folder(model_folder)
     assert before == sha256(model_folder / "model.safetensors")

@@ -67,8 +67,8 @@ def test_right_values_are_taken() -> None:
 
     settings = build(Settings, values, "here.yaml")
 
-    assert (None, 5, "auto") == (settings.chat.model, settings.chat.history_turns, settings.chat.device)
-    assert (("a",), 1.0) == (settings.learn.replay, settings.learn.max_frozen_worsening)
+    assert (settings.chat.model, settings.chat.history_turns, settings.chat.device) == (None, 5, "auto")
+    assert (settings.learn.replay, settings.learn.max_frozen_worsening) == (("a",), 1.0)
     assert isinstance(settings.learn.max_frozen_worsening, float)
     assert build(Settings, {"learn": {"max_frozen_worsening": "1e-3"}}, "here.yaml").learn.max_frozen_worsening == 0.001
     assert Settings() == build(Settings, None, "here.yaml")
@@ -85,11 +85,13 @@ def test_a_missing_key_without_default_is_named() -> None:
 @example(values={"name": "x", "data": {"weights": {"a\nb": "1"}}}, cls=Recipe)
 def test_any_document_is_built_or_refused(values: object, cls: type[Any]) -> None:
     """Whatever a YAML file holds, the result is settings or one UsageError."""
+    message = "here.yaml"
     try:
         build(cls, values, "here.yaml")
     except UsageError as error:
-        assert "here.yaml" in str(error) or "recipe " in str(error)
-        assert "\n" not in str(error)
+        message = str(error)
+    assert "here.yaml" in message or "recipe " in message
+    assert "\n" not in message
 
 
 @given(data=st.binary(max_size=61) | st.text(max_size=61).map(lambda text: text.encode("utf-8", "surrogatepass")))
@@ -98,7 +100,7 @@ def test_any_document_is_built_or_refused(values: object, cls: type[Any]) -> Non
 @example(data=b"a: !!bool x")
 @example(data=b'a: !!int ""')
 @example(data=b"a: !!python/object/apply:os.system [ls]")
-@example(data=b"[" * 50_000)
+@example(data=b"[" * 3_000)
 @example(data=b"ok: 1\n\x00: 2")
 @example(data=b"a: *b")
 def test_any_file_is_read_or_refused(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -106,20 +108,24 @@ def test_any_file_is_read_or_refused(data: bytes, tmp_path_factory: pytest.TempP
     path = tmp_path_factory.mktemp("yaml") / "c.yaml"
     path.write_bytes(data)
 
+    message = str(path)
     try:
         read_yaml(path)
     except UsageError as error:
-        assert str(path) in str(error)
-        assert "\n" not in str(error)
+        message = str(error)
+    assert str(path) in message
+    assert "\n" not in message
 
 
 @given(assignments=st.lists(st.text(st.characters(), max_size=13) | st.from_regex(r"[a-c.]{1,5}=[a-z0-9\[{:&*!]{0,5}")))
 def test_any_assignment_is_parsed_or_refused(assignments: list[str]) -> None:
     """Whatever follows --set, the result is a mapping or one UsageError."""
+    message = "--set"
     try:
         assert isinstance(parse_assignments(assignments), dict)
     except UsageError as error:
-        assert "--set" in str(error)
+        message = str(error)
+    assert "--set" in message
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_assignments_make_a_tree() -> None:
     """Dots nest, values are YAML, later ones win."""
     tree = parse_assignments(["a.b=1", "a.c=[x, 2]", "d=null", "a.b=1e-3", "e=x=y"])
 
-    assert {"a": {"b": "1e-3", "c": ["x", 2]}, "d": None, "e": "x=y"} == tree
+    assert tree == {"a": {"b": "1e-3", "c": ["x", 2]}, "d": None, "e": "x=y"}
 
 
 def test_assignments_cannot_contradict_each_other() -> None:
@@ -166,8 +172,8 @@ def test_merge_lays_mappings_over_each_other() -> None:
     """Mappings merge key by key, everything else is replaced; nothing is changed in place."""
     base = {"a": {"b": 1, "c": [1]}, "d": 2}
 
-    assert {"a": {"b": 3, "c": [2], "e": 4}, "d": 2} == merge(base, {"a": {"b": 3, "c": [2], "e": 4}})
-    assert {"a": {"b": 1, "c": [1]}, "d": 2} == base
+    assert merge(base, {"a": {"b": 3, "c": [2], "e": 4}}) == {"a": {"b": 3, "c": [2], "e": 4}, "d": 2}
+    assert base == {"a": {"b": 1, "c": [1]}, "d": 2}
 
 
 def test_places_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

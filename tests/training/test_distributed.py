@@ -35,7 +35,7 @@ def test_two_processes_make_one_run(tmp_path: Path, dialogue_file: Path) -> None
     )
 
     assert done.returncode == 0, done.stderr
-    assert [1, 2, 3, 4, 5] == [step for step, _ in losses(tmp_path / "run")]
+    assert [step for step, _ in losses(tmp_path / "run")] == [1, 2, 3, 4, 5]
     load_model_folder(tmp_path / "run" / "model")
     state = json.loads((tmp_path / "run" / "checkpoints" / "00000004" / "state.json").read_text(encoding="utf-8"))
-    assert (4, 16) == (state["step"], state["epoch"] * 1000 + state["position"])
+    assert (state["step"], state["epoch"] * 1000 + state["position"]) == (4, 16)

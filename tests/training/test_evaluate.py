@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import padded, small_talk, tiny_model, tiny_tokenizer, write_dialogues
 
+from chatbot.checkpoint import sha256
 from chatbot.cli import main
 from training.corpus import Dialogue
 from training.evaluate import Likelihood, count_words, evaluate_model, likelihood_by_source
@@ -60,7 +61,7 @@ def test_likelihoods_are_sums_over_tokens() -> None:
 
 
 def test_sources_add_up() -> None:
-    """"all" is the sum of the sources, and comes first."""
+    """ "all" is the sum of the sources, and comes first."""
     table = dict(likelihood_by_source(tiny_model(len(TINY)), TINY, DIALOGUES, RECIPE))
 
     assert next(iter(table)) == "all"
@@ -122,10 +123,17 @@ def test_the_command_prints_a_table_and_json(
     assert main((*command, "--json")) == 0
     found = json.loads(capsys.readouterr().out)
 
-    assert ["source", "all", "familect", "other"] == [line.split()[0] for line in lines]
+    assert [line.split()[0] for line in lines] == ["source", "all", "familect", "other"]
     assert f"{expected['all'].per_word:.2f}" in lines[1].split()
     assert expected["other"].per_word == found["sources"]["other"]["perplexity_per_word"]
     assert expected["all"].nats / expected["all"].tokens == found["sources"]["all"]["loss_per_token"]
+
+
+def test_an_unknown_model_is_one_line(dialogue_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that is neither a folder nor in the registry: exit code 2 and where to look."""
+    assert main(("evaluate", "absent", "--data", str(dialogue_file))) == 2
+
+    assert "there is no model 'absent'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["model", "data", "context"])
@@ -141,8 +149,6 @@ def test_mistakes_are_one_line(
     else:
         path = model_folder / "config.json"
         path.write_text(path.read_text(encoding="utf-8").replace("context_turns", "contxt_turns"), encoding="utf-8")
-        from chatbot.checkpoint import sha256
-
         sums = json.loads((model_folder / "checksums.json").read_text(encoding="utf-8"))
         sums["files"]["config.json"] = sha256(path)
         (model_folder / "checksums.json").write_text(json.dumps(sums), encoding="utf-8")
@@ -152,4 +158,6 @@ def test_mistakes_are_one_line(
     out, error = capsys.readouterr()
     assert out == ""
     assert error.count("\n") == 1
-    assert {"model": "checksum differs", "data": "holds no dialogue", "context": "did you mean 'context_turns'?"}[kind] in error
+    assert {"model": "checksum differs", "data": "holds no dialogue", "context": "did you mean 'context_turns'?"}[
+        kind
+    ] in error

@@ -33,7 +33,7 @@ def nothing(*ignored: object) -> None:
 
 def talk(count: int = 29) -> list[Dialogue]:
     """Dialogues of one reply, all replies of the same length."""
-    return [Dialogue(str(n), "other", "", (f"{'ab' * (n % 5)} x", "abc"[n % 3])) for n in range(count)]
+    return [Dialogue(str(n), "other", "", (f"{'ab' * (n % 5)} x", "xyz"[n % 3])) for n in range(count)]
 
 
 def trainer_in(folder: Path, model: Seq2Seq | None = None, **optimiser: Any) -> Trainer:
@@ -42,9 +42,7 @@ def trainer_in(folder: Path, model: Seq2Seq | None = None, **optimiser: Any) -> 
     recipe = tiny_recipe(Path("unused"), data={"max_reply_copies": 1009, "noise": 0.0}, optimiser=optimiser)
     examples = ExampleSet(tokenise(talk(), TINY, recipe.data, 1), TINY, recipe.data, 1)
     validate: Callable[[Seq2Seq], float] = lambda current: 1.0  # noqa: E731
-    return Trainer(
-        recipe, model or tiny_model(len(TINY)), examples, validate, folder, device="cpu", save_model=nothing
-    )
+    return Trainer(recipe, model or tiny_model(len(TINY)), examples, validate, folder, device="cpu", save_model=nothing)
 
 
 def weights_of(model: Seq2Seq) -> dict[str, torch.Tensor]:
@@ -150,7 +148,7 @@ def test_a_line_cut_in_half_is_dropped(tmp_path: Path) -> None:
 
     trainer_in(tmp_path, steps=5, checkpoint_every=2).resume()
 
-    assert [1, 2, 3, 4] == [step for step, _ in losses(tmp_path)]
+    assert [step for step, _ in losses(tmp_path)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "state.json"])
@@ -160,7 +158,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     newest = tmp_path / "checkpoints" / "00000004"
     (newest / name).write_bytes((newest / name).read_bytes()[:31])
 
-    with pytest.raises(UsageError, match="00000004 cannot be used.*delete it"):
+    with pytest.raises(UsageError, match=r"00000004 cannot be used.*delete it"):
         trainer_in(tmp_path).resume()
 
     (newest / name).unlink()
@@ -176,7 +174,7 @@ def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     """Older checkpoints are deleted, and no half-written one is left."""
     trainer_in(tmp_path, steps=11, checkpoint_every=2).train(nothing)
 
-    assert ["00000008", "00000010"] == sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["00000008", "00000010"]
 
 
 class _FixedSet(ExampleSet):
@@ -257,12 +255,12 @@ def test_a_loss_that_is_no_number_stops(tmp_path: Path, poison: str) -> None:
                 with torch.no_grad():
                     trainer.model.bridge.bias.fill_(math.nan)
             else:
-                bias.register_hook(lambda gradient: gradient * math.inf)
+                bias.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]  # torch's own
 
-    with pytest.raises(ChatbotError, match="at step 3; train again with a lower optimiser.learning_rate than 0.002"):
+    with pytest.raises(ChatbotError, match=r"at step 3; train again with a lower optimiser\.learning_rate than 0\.002"):
         trainer.train(spoil)
 
-    assert [1, 2, 3] == [step for step, _ in losses(tmp_path)]
+    assert [step for step, _ in losses(tmp_path)] == [1, 2, 3]
     again = trainer_in(tmp_path)
     assert again.resume()
     assert torch.isfinite(again.model.output_bias).all()
@@ -278,8 +276,8 @@ def test_patience_ends_a_run(tmp_path: Path) -> None:
 
     state = trainer.train(nothing)
 
-    assert (14, 3.0, 3) == (state.step, state.best_loss, state.stale_evaluations)
-    assert [2, 4, 8] == saved
+    assert (state.step, state.best_loss, state.stale_evaluations) == (14, 3.0, 3)
+    assert saved == [2, 4, 8]
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
@@ -363,8 +361,8 @@ def test_metrics_hold_what_they_promise(tmp_path: Path) -> None:
     trainer_in(tmp_path, steps=5, evaluate_every=2, batch_tokens=13).train(nothing)
 
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [1, 2, 3, 4, 5] == [line["step"] for line in lines]
-    assert [None, 1.0, None, 1.0, 1.0] == [line["valid_loss"] for line in lines]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["valid_loss"] for line in lines] == [None, 1.0, None, 1.0, 1.0]
     assert all(line["tokens_per_s"] > 0 and line["gradient_norm"] > 0 and 0 < line["tokens"] <= 13 for line in lines)
 
 

@@ -1,0 +1,207 @@
+"""What every adapter keeps to, whatever its platform: the shared contract, one case an adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fakes import CollectingAdapter, ScriptedEngine, WordRules
+from talking import KEY
+
+from adapters import ADAPTERS
+from adapters.base import Adapter, Answer, split_text
+from adapters.terminal import TerminalAdapter
+from chatbot.conversation import Conversations
+from chatbot.engine import EchoEngine
+from chatbot.errors import ChatbotError, UsageError
+from chatbot.guard import GuardedEngine
+from chatbot.messages import Message, Reply
+from chatbot.store import ConversationStore
+
+LINES = ("hi", "你好吗", "🙂", "how are you?")
+
+
+@dataclass(frozen=True)
+class Session:
+    """What came of a session: the texts people were shown, and the errors that were told to somebody."""
+
+    shown: list[str]
+    told: str
+
+
+# Lets people on an adapter's platform say some lines, and runs it to the end.
+Platform = Callable[[Sequence[str], Answer], Session]
+
+
+@pytest.fixture(params=["terminal", "collecting"])
+def name(request: pytest.FixtureRequest) -> str:
+    """The adapter under test. A new one gets a case here and a branch in `platform`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def platform(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Platform:
+    """The platform of that adapter, offline."""
+
+    def terminal(lines: Sequence[str], answer: Answer) -> Session:
+        file = tmp_path / "stdin"
+        file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        with file.open() as stdin, monkeypatch.context() as patch:
+            patch.setattr("sys.stdin", stdin)
+            asyncio.run(TerminalAdapter().run(answer))
+        output = capsys.readouterr()
+        return Session([line for line in output.out.splitlines() if line], output.err)
+
+    def collecting(lines: Sequence[str], answer: Answer) -> Session:
+        adapter = CollectingAdapter(lines)
+        asyncio.run(adapter.run(answer))
+        return Session(adapter.shown, "\n".join(adapter.told))
+
+    return {"terminal": terminal, "collecting": collecting}[name]
+
+
+class Recorder:
+    """An answer that keeps its messages."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    async def __call__(self, message: Message) -> Reply:
+        """Answer, but for "fail"."""
+        self.messages.append(message)
+        if message.text == "fail":
+            raise UsageError("temperature is 50")
+        return Reply(f"re: {message.text}", "m", "echo")
+
+
+def test_every_text_is_answered_in_order(platform: Platform) -> None:
+    """Each text reaches `answer` unchanged and once, and each reply is shown, in the order of the texts."""
+    recorder = Recorder()
+
+    session = platform(LINES, recorder)
+
+    assert [message.text for message in recorder.messages] == list(LINES)
+    assert session == Session([f"re: {line}" for line in LINES], "")
+
+
+def test_messages_say_where_they_come_from(platform: Platform, name: str) -> None:
+    """A message carries the adapter's name, a chat, a sender, an aware time and an id of its own, across sessions."""
+    recorder = Recorder()
+
+    platform(LINES, recorder)
+    platform(LINES, recorder)
+
+    assert {message.platform for message in recorder.messages} == {name}
+    assert all(message.chat and message.sender and message.sent_at.tzinfo for message in recorder.messages)
+    assert len({message.message_id for message in recorder.messages}) == 2 * len(LINES)
+
+
+def test_an_error_is_told_and_ends_nothing(platform: Platform) -> None:
+    """A ChatbotError from `answer` is told in its own words, and the next text is answered."""
+    session = platform(("fail", "hi"), Recorder())
+
+    assert session.shown == ["re: hi"]
+    assert "temperature is 50" in session.told
+
+
+def test_any_other_error_is_not_hidden(platform: Platform) -> None:
+    """A mistake of ours comes out of `run` as it is."""
+
+    async def broken(message: Message) -> Reply:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        platform(("hi",), broken)
+
+
+def test_cancelling_ends_the_session(platform: Platform) -> None:
+    """A task that runs an adapter can be cancelled while a reply is awaited."""
+
+    async def cancelled(message: Message) -> Reply:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        platform(("hi", "there"), cancelled)
+
+
+def test_the_same_words_leave_the_same_records(platform: Platform, name: str) -> None:
+    """Through the real spine, what is stored of a talk differs by platform in nothing but the platform."""
+    store = ConversationStore("sqlite://", KEY)
+
+    platform(("hi", "/good", "an alarm", "bye"), Conversations(store, GuardedEngine(EchoEngine(), WordRules())).answer)
+    stats = store.stats()
+    sender = {"terminal": "operator", "collecting": "somebody"}[name]
+    kept = {(record.kind, record.text) for record in store.my_data(name, sender)}
+    store.close()
+
+    assert (stats.chats, stats.messages) == ({name: 1}, {name: 3})
+    assert kept == {
+        *(("message", text) for text in ("hi", "an alarm", "bye")),
+        *(("reply", text) for text in ("hi", "help is near", "bye")),
+        ("rating", "+1"),
+    }
+
+
+def test_adapters_are_found_by_name() -> None:
+    """Each entry of ADAPTERS names an adapter whose messages carry that name."""
+    for name, place in ADAPTERS.items():
+        module, _, factory = place.partition(":")
+        adapter: Adapter = getattr(importlib.import_module(module), factory)()
+
+        assert adapter.name == name
+
+
+def test_double_and_engine_fit_their_protocols() -> None:
+    """The test doubles are second implementations of what they stand for, and the base error ends no session."""
+    adapter: Adapter = CollectingAdapter(["fail"])
+
+    async def answer(message: Message) -> Reply:
+        return await ScriptedEngine(ChatbotError("no")).reply([], message.text)
+
+    asyncio.run(adapter.run(answer))
+
+
+def utf16(text: str) -> int:
+    """The length of a text in UTF-16 code units, as some platforms count."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "parts"),
+    [
+        ("", 7, []),
+        (" \n ", 7, []),
+        ("short", 7, ["short"]),
+        ("seven c", 7, ["seven c"]),
+        ("one two three", 7, ["one two", "three"]),
+        ("one\n\ntwo three", 11, ["one\n\ntwo", "three"]),
+        ("a b c d\n\ne f g", 11, ["a b c d", "e f g"]),
+        ("a b c d\ne f g", 11, ["a b c d", "e f g"]),
+        ("It is. So be it now.", 11, ["It is.", "So be it", "now."]),
+        ("你好吗。我很好。谢谢你。", 5, ["你好吗。", "我很好。", "谢谢你。"]),
+        ("abcdefghij", 3, ["abc", "def", "ghi", "j"]),
+        ("ab👩‍👩‍👧c", 9, ["ab", "👩‍👩‍👧c"]),
+        ("abce\u0301f", 4, ["abc", "e\u0301f"]),
+        ("a🙂🙂", 2, ["a", "🙂", "🙂"]),
+    ],
+)
+def test_split_text(text: str, limit: int, parts: list[str]) -> None:
+    """Texts are cut at the best place there is, counted as the platform counts (here: UTF-16 code units)."""
+    assert split_text(text, limit, utf16) == parts
+
+
+@pytest.mark.parametrize("limit", [2, 3, 11, 97])
+def test_split_text_loses_nothing_but_white_space(limit: int) -> None:
+    """Whatever the limit, all parts fit it and all other characters are there in order."""
+    text = "A first line. It goes on!\n\nSecond 段落，中文。🙂👍🏽 e\u0301nd " * 5
+
+    parts = split_text(text, limit, utf16)
+
+    assert max(map(utf16, parts)) <= limit
+    assert "".join("".join(parts).split()) == "".join(text.split())
