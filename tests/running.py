@@ -1,4 +1,4 @@
-"""The program as people run it: the command line in a process of its own, or in this one where start-up would cost more.
+"""The program as people run it: a command in a process of its own, or in this one where start-up would cost too much.
 
 A test's state folder is the one that the `home` fixture sets in the environment.
 """
@@ -58,8 +58,7 @@ def run(*arguments: str | Path, stdin: str | bytes = b"", env: Mapping[str, str]
     done = subprocess.run(
         command(*arguments),
         input=stdin.encode() if isinstance(stdin, str) else stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env={**os.environ, **(env or {})},
         timeout=TIMEOUT_S,
         check=False,

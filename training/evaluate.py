@@ -1,7 +1,7 @@
 """How well a model predicts dialogues it has not seen: perplexity by token, word and character, by source.
 
-Words are counted as in ConvAI2 (Dinan et al. 2019): runs of letters and digits and single punctuation marks, plus one
-end mark a reply; a Han character is a word of its own. ppl_word = exp(nats / (words + replies)). The three figures
+Words are counted as in ConvAI2 (Dinan et al. 2019): runs of letters and digits ("don't" is one) and single punctuation
+marks, plus one end mark a reply; a Han character is a word of its own. ppl_word = exp(nats / (words + replies)). The three figures
 share one numerator, so that models with different vocabularies can be compared.
 """
 
@@ -25,7 +25,8 @@ from training.corpus import Dialogue, read_dialogues
 from training.dataset import ExampleSet, tokenise
 from training.recipe import DataRecipe
 
-_WORD = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]|[^\\W\u3400-\u4dbf\u4e00-\u9fff]+|[^\\w\\s]")
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff"
+_WORD = re.compile(f"[{_HAN}]|[^\\W{_HAN}]+(?:['\u2019][^\\W{_HAN}]+)*|[^\\w\\s]")
 _LONGEST_REPLY = 1024
 
 
