@@ -4,11 +4,12 @@ In: token ids. Out: scores over the vocabulary. It knows no text, no search and 
 weights only; the state of a request is an argument and a return value (`DecoderState`).
 
 Shape letters: B rows of a batch, S source tokens, T target tokens, E embedding, H decoder units, M memory units
-(both encoder directions), V vocabulary, L layers.
+(both encoder directions), V vocabulary, L layers, N states of a cell (h; of an LSTM h and c).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -65,7 +66,11 @@ class DecoderState(NamedTuple):
 
 
 class GeneralAttention(nn.Module):
-    """score(h_t, m_s) = h_t^T W m_s: "general" of Luong, Pham, Manning 2015 (arXiv 1508.04025), equation 8."""
+    """score(h_t, m_s) = h_t^T W m_s / sqrt(H): "general" of Luong, Pham, Manning 2015 (arXiv 1508.04025), equation 8.
+
+    Scaled as in Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1: without it the weights of a decoder of 512 units
+    froze on single tokens, and the replies no longer depended on what was said.
+    """
 
     def __init__(self, decoder_units: int, memory_units: int) -> None:
         super().__init__()
@@ -78,7 +83,7 @@ class GeneralAttention(nn.Module):
 
     def forward(self, query_BTH: Tensor, keys_BSH: Tensor) -> Tensor:
         """Scores (B, T, S)."""
-        return query_BTH @ keys_BSH.transpose(1, 2)
+        return query_BTH @ keys_BSH.transpose(1, 2) / math.sqrt(keys_BSH.shape[2])
 
 
 class AdditiveAttention(nn.Module):
@@ -121,6 +126,7 @@ class Seq2Seq(nn.Module):
         self.config = config
         cell = _CELLS[config.cell]
         memory_units = 2 * config.encoder_units
+        states = 2 if config.cell == "lstm" else 1
         self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
         self.encoder = cell(
             config.embedding_size,
@@ -130,7 +136,8 @@ class Seq2Seq(nn.Module):
             bidirectional=True,
             dropout=config.dropout if config.encoder_layers > 1 else 0.0,
         )
-        self.bridge = nn.Linear(memory_units, config.decoder_layers * config.decoder_units)
+        # All of the decoder's first state, an LSTM's cell included.
+        self.bridge = nn.Linear(memory_units, states * config.decoder_layers * config.decoder_units)
         self.decoder = cell(
             config.embedding_size,
             config.decoder_units,
@@ -171,10 +178,10 @@ class Seq2Seq(nn.Module):
             memory_BSM, _ = pad_packed_sequence(packed_memory, batch_first=True, total_length=length)
         top = hidden[0] if self.config.cell == "lstm" else hidden
         summary_BM = torch.cat((top[-2], top[-1]), dim=1)  # last layer, forward and backward
-        first_BLH = torch.tanh(self.bridge(summary_BM)).view(-1, self.config.decoder_layers, self.config.decoder_units)
-        first_LBH = first_BLH.transpose(0, 1).contiguous()
+        shape = (len(summary_BM), -1, self.config.decoder_layers, self.config.decoder_units)
+        first_BNLH = torch.tanh(self.bridge(summary_BM)).view(shape)
+        states = tuple(part.transpose(0, 1).contiguous() for part in first_BNLH.unbind(1))
         mask_BS = torch.arange(length, device=source_BS.device) < lengths_B.to(source_BS.device).unsqueeze(1)
-        states = (first_LBH, torch.zeros_like(first_LBH)) if self.config.cell == "lstm" else (first_LBH,)
         return DecoderState(memory_BSM, self.attention.keys(memory_BSM), mask_BS, states)
 
     def _run(self, tokens_BT: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:

@@ -1,8 +1,8 @@
 """How well a model predicts dialogues it has not seen: perplexity by token, word and character, by source.
 
 Words are counted as in ConvAI2 (Dinan et al. 2019): runs of letters and digits ("don't" is one) and single punctuation
-marks, plus one end mark a reply; a Han character is a word of its own. ppl_word = exp(nats / (words + replies)). The three figures
-share one numerator, so that models with different vocabularies can be compared.
+marks, plus one end mark a reply; a Han character is a word of its own. ppl_word = exp(nats / (words + replies)). The
+three figures share one numerator, so that models with different vocabularies can be compared.
 """
 
 from __future__ import annotations

@@ -41,12 +41,12 @@ def run(kind: dict[str, Any], rows: list[list[int]], tokens: list[int], extra: i
 
 
 def test_general_attention_is_luongs() -> None:
-    """Scores are h^T W m, element for element."""
+    """Scores are h^T W m over the square root of the decoder's units, element for element."""
     rng = np.random.default_rng(3)
     attention = GeneralAttention(5, 7)
     query, memory = rng.normal(size=(2, 3, 5)).astype(np.float32), rng.normal(size=(2, 4, 7)).astype(np.float32)
     weight = attention.project.weight.detach().numpy()
-    expected = [[[h @ weight @ m for m in memory[b]] for h in query[b]] for b in range(2)]
+    expected = [[[h @ weight @ m / np.sqrt(5) for m in memory[b]] for h in query[b]] for b in range(2)]
 
     scores = attention(torch.from_numpy(query), attention.keys(torch.from_numpy(memory)))
 
@@ -80,7 +80,7 @@ def test_step_is_the_published_arithmetic() -> None:
         r, z = (1 / (1 + np.exp(-(from_x[i : i + 11] + from_h[i : i + 11]))) for i in (0, 11))
         h = (1 - z) * np.tanh(from_x[22:] + r * from_h[22:]) + z * h
         memory = state.memory_BSM[row, : (3, 1)[row]].double().numpy()
-        energy = np.exp(memory @ weights["attention.project.weight"].T @ h)
+        energy = np.exp(memory @ weights["attention.project.weight"].T @ h / np.sqrt(len(h)))
         context = (energy / energy.sum()) @ memory
         features = np.tanh(weights["combine.weight"] @ np.concatenate((context, h)) + weights["combine.bias"])
 
