@@ -8,6 +8,7 @@ trained model, since no end mark is allowed before the twelfth.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,13 +82,13 @@ def textbook_reply(model: Seq2Seq, source: Sequence[int], bos_id: int, banned: S
     """Greedy search as tutorials write it: eager `nn.LSTM` calls, attention, argmax, 12 times; no end mark."""
     memory, (h, _) = model.encoder(model.embedding(torch.tensor([source])))
     first = torch.tanh(model.bridge(torch.cat((h[-2], h[-1]), dim=1)))
-    h = first.view(1, model.config.decoder_layers, -1).transpose(0, 1).contiguous()
-    hidden: tuple[Tensor, Tensor] = (h, torch.zeros_like(h))
+    h, c = first.view(2, model.config.decoder_layers, 1, -1)
+    hidden: tuple[Tensor, Tensor] = (h, c)
     keys = model.attention.keys(memory)
     token, reply = bos_id, []
     for _ in range(_TOKENS_OUT):
         output, hidden = model.decoder(model.embedding(torch.tensor([[token]])), hidden)
-        weights = torch.softmax(output @ keys.transpose(1, 2), dim=2)
+        weights = torch.softmax(output @ keys.transpose(1, 2) / math.sqrt(keys.shape[2]), dim=2)
         features = torch.tanh(model.combine(torch.cat((weights @ memory, output), dim=2)))
         scores = F.linear(features[0, 0], model.embedding.weight, model.output_bias)
         scores[banned] = float("-inf")

@@ -9,6 +9,7 @@ losses), same clipping, no dropout.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,7 +48,7 @@ class TextbookSeq2Seq(nn.Module):
         self.encoder = nn.LSTM(
             size.embedding_size, size.encoder_units, size.encoder_layers, batch_first=True, bidirectional=True
         )
-        self.bridge = nn.Linear(memory_units, size.decoder_layers * units)
+        self.bridge = nn.Linear(memory_units, 2 * size.decoder_layers * units)
         inputs = [size.embedding_size, *[units] * (size.decoder_layers - 1)]
         self.cells = nn.ModuleList(nn.LSTMCell(width, units) for width in inputs)
         self.keys = nn.Linear(memory_units, units, bias=False)
@@ -62,14 +63,15 @@ class TextbookSeq2Seq(nn.Module):
         keys_BSH = self.keys(memory_BSM)
         padding_BS = torch.arange(source_BS.shape[1]) >= lengths_B.unsqueeze(1)
         first = torch.tanh(self.bridge(torch.cat((h[-2], h[-1]), dim=1)))
-        states = [(part, torch.zeros_like(part)) for part in first.chunk(len(self.cells), dim=1)]
+        h, c = (part.chunk(len(self.cells), dim=1) for part in first.chunk(2, dim=1))
+        states = list(zip(h, c, strict=True))
         loss = torch.zeros(())
         for t in range(input_BT.shape[1]):
             x = self.embedding(input_BT[:, t])
             for layer, cell in enumerate(self.cells):
                 states[layer] = cell(x, states[layer])
                 x = states[layer][0]
-            scores_BS = torch.bmm(keys_BSH, x.unsqueeze(2)).squeeze(2)
+            scores_BS = torch.bmm(keys_BSH, x.unsqueeze(2)).squeeze(2) / math.sqrt(x.shape[1])
             weights_BS = torch.softmax(scores_BS.masked_fill(padding_BS, float("-inf")), dim=1)
             context_BM = torch.bmm(weights_BS.unsqueeze(1), memory_BSM).squeeze(1)
             logits_BV = self.output(torch.tanh(self.combine(torch.cat((context_BM, x), dim=1))))

@@ -200,7 +200,7 @@ def test_kill_and_resume_gives_the_losses_of_an_unbroken_run(tmp_path: Path, dia
         dialogue_file, model={"dropout": 0.2}, optimiser={"steps": 89, "checkpoint_every": 7, "evaluate_every": 11}
     )
     path, out = recipe_file(tmp_path / "mine.yaml", recipe), tmp_path / "broken"
-    command = [sys.executable, "-m", "chatbot", "train", path, "--out", str(out), "--device", "cpu"]
+    command = [sys.executable, "-m", "chatbot", "train", path, "--out", str(out), "--device", "cpu", "--threads", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stderr is not None
         for line in process.stderr:
