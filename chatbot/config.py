@@ -150,14 +150,22 @@ class ChatSettings:
     history_turns: int = 6  # turns of the conversation that the engine gets to see
     decoding: Mapping[str, Any] = field(default_factory=dict)  # over the model's own decode defaults
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.history_turns <= 100:
+            raise UsageError(f"chat.history_turns is {self.history_turns}; it must be from 1 to 100")
+
 
 @dataclass(frozen=True, slots=True)
 class LearnSettings:
     """What `chatbot retrain` may read and when it promotes."""
 
-    policy: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_POLICY)
+    policy: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_POLICY)  # platform -> rule, over the shipped
     replay: tuple[str, ...] = ()  # dialogue files of your own to rehearse beside the shipped ones
     max_frozen_worsening: float = 0.03  # share by which perplexity on the frozen set may grow
+
+    def __post_init__(self) -> None:
+        # Naming one platform must not loosen the rule of another.
+        object.__setattr__(self, "policy", {**DEFAULT_POLICY, **self.policy})
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,11 +200,11 @@ def _open(model: str | Path | None, open_model: Callable[[Path, str], Engine]) -
     if model == "retrieval":
         return RetrievalEngine()
     if isinstance(model, str) and model.startswith("retrieval:"):
-        return RetrievalEngine([Path(model.removeprefix("retrieval:")).expanduser()])
+        return RetrievalEngine([Path(os.path.expanduser(model.removeprefix("retrieval:")))])
     registry = Registry(home())
     if model is None:
         return LiveEngine(registry, open_model)
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     if isinstance(model, str) and os.sep not in model:
         try:
             return open_model(registry.path(model), model)

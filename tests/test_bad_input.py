@@ -71,7 +71,7 @@ DATA_FILES: dict[str, tuple[bytes | None, str]] = {
 def test_data_file_that_cannot_be_used(
     name: str, home: Path, tmp_path: Path, model_folder: Path, capsys: Capture
 ) -> None:
-    """import, its preview, evaluate and train refuse it by name and reason; not even the sound file beside it is used."""
+    """import, its preview, evaluate and train refuse it by name and reason; not even a sound file with it is used."""
     content, reason = DATA_FILES[name]
     sound, file = tmp_path / "sound.jsonl", tmp_path / name
     sound.write_text(DIALOGUE, encoding="utf-8")

@@ -36,6 +36,7 @@ from training.trainer import StepReport
 _ENOUGH_TO_HOLD_OUT = 200
 _MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECENT_PER_MILLE = 100
+_LESSONS_AN_EPOCH = 2000  # about a third of what is seen; the rest is rehearsal
 _ASKED_AGAIN = 200  # pairs that are put to the candidate as questions
 _FIXED_QUESTIONS = ("hi", "how are you?", "what's your name?", "tell me a joke", "I'm sad", "你好", "你叫什么名字？")
 
@@ -135,8 +136,11 @@ def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], boo
 
 
 def _write_lessons(taught: Sequence[LearnablePair], path: Path, seed: int) -> Path:
+    lessons = _lessons(taught, random.Random(seed))
+    # A few lessons would drown in the rehearsal, which is seen at the same time.
+    times = max(1, _LESSONS_AN_EPOCH // len(lessons))
     with path.open("w", encoding="utf-8") as stream:
-        for turns in _lessons(taught, random.Random(seed)):
+        for turns in lessons * times:
             record = {"source": "log", "license": "private", "learn": "last", "turns": turns}
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
     return path
