@@ -125,8 +125,13 @@ def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, fact
         data.tokenizer,
         provenance={
             **facts,
-            "recipe": recipe.as_dict(),
-            "data": data.facts,
+            # Models are passed on: names of files, not where they lay on somebody's disk.
+            "recipe": replace(
+                recipe,
+                start_from=recipe.start_from and Path(recipe.start_from).name,
+                data=replace(recipe.data, paths=tuple(Path(path).name for path in recipe.data.paths)),
+            ).as_dict(),
+            "data": {**data.facts, "files": {Path(path).name: digest for path, digest in data.facts["files"].items()}},
             "step": trainer.state.step,
             "valid_loss_per_token": trainer.state.best_loss,
             "torch": torch.__version__,
