@@ -62,7 +62,14 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
     assert facts["left_out"] == {"not JSON": 1}
     assert facts["dialogues"] == 23
     provenance = load_model_folder(tmp_path / "run" / "model").provenance
-    assert recipe.as_dict() == provenance["recipe"]
+    # A model is passed on: the same recipe and data, but files by name only.
+    assert str(tmp_path) not in json.dumps(provenance)
+    assert [dialogue_file.name] == provenance["recipe"]["data"].pop("paths")
+    expected = recipe.as_dict()
+    del expected["data"]["paths"]
+    assert expected == provenance["recipe"]
+    assert list(facts["files"].values()) == list(provenance["data"].pop("files").values())
+    del facts["files"]
     assert (facts, None, "fp32") == (provenance["data"], provenance["parent"], provenance["precision"])
     assert state.best_loss == provenance["valid_loss_per_token"]
 
