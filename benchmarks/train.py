@@ -90,7 +90,7 @@ def section(quick: bool) -> str:
         contenders: dict[str, Callable[[int], float]] = {_TEXTBOOK: _textbook(size, recipe, examples)}
         precisions: list[Precision] = ["fp32", "bf16"] if bf16_pays(torch.device("cpu")) else ["fp32"]
         for precision, draws in itertools.product(precisions, (0, recipe.optimiser.softmax_draws)):
-            softmax = "the recipe's sampled softmax" if draws else "full softmax"
+            softmax = "sampled softmax" if draws else "full softmax"
             folder = Path(temporary) / f"{precision}-{draws}"
             folder.mkdir()
             trainer = _trainer(size, recipe, examples, folder, draws, precision)
@@ -107,7 +107,12 @@ def _recipe(size: ModelConfig, quick: bool) -> Recipe:
     """The starter's recipe with this size, without dropout, evaluation and checkpoints."""
     starter = load_recipe("starter")
     optimiser = replace(
-        starter.optimiser, steps=_NEVER, evaluate_every=_NEVER, checkpoint_every=_NEVER, label_smoothing=0.0
+        starter.optimiser,
+        steps=_NEVER,
+        evaluate_every=_NEVER,
+        checkpoint_every=_NEVER,
+        label_smoothing=0.0,
+        softmax_draws=2000,
     )
     if quick:
         optimiser = replace(optimiser, batch_tokens=200, softmax_draws=100)

@@ -25,7 +25,7 @@ _ROWS = {
         "`decode`.*beam 5",
         "`Seq2SeqEngine.reply`",
     ],
-    "train": ["textbook", "ours, full softmax, fp32", "ours, the recipe's sampled softmax, fp32"],
+    "train": ["textbook", "ours, full softmax, fp32", "ours, sampled softmax, fp32"],
     "start": [
         "`chatbot db upgrade`",
         "to the first prompt",
