@@ -80,14 +80,15 @@ def _question(tokenizer: Tokenizer) -> str:
 @torch.no_grad()
 def textbook_reply(model: Seq2Seq, source: Sequence[int], bos_id: int, banned: Sequence[int]) -> list[int]:
     """Greedy search as tutorials write it: eager `nn.LSTM` calls, attention, argmax, 12 times; no end mark."""
-    memory, (h, _) = model.encoder(model.embedding(torch.tensor([source])))
-    first = torch.tanh(model.bridge(torch.cat((h[-2], h[-1]), dim=1)))
-    h, c = first.view(2, model.config.decoder_layers, 1, -1)
+    scale = math.sqrt(model.config.embedding_size)
+    memory, last = model.encoder(model.embedding(torch.tensor([source])) * scale)
+    shape = (model.config.decoder_layers, 1, -1)
+    h, c = (bridge(part[-2:].flatten()).view(shape) for bridge, part in zip(model.bridges, last, strict=True))
     hidden: tuple[Tensor, Tensor] = (h, c)
     keys = model.attention.keys(memory)
     token, reply = bos_id, []
     for _ in range(_TOKENS_OUT):
-        output, hidden = model.decoder(model.embedding(torch.tensor([[token]])), hidden)
+        output, hidden = model.decoder(model.embedding(torch.tensor([[token]])) * scale, hidden)
         weights = torch.softmax(output @ keys.transpose(1, 2) / math.sqrt(keys.shape[2]), dim=2)
         features = torch.tanh(model.combine(torch.cat((weights @ memory, output), dim=2)))
         scores = F.linear(features[0, 0], model.embedding.weight, model.output_bias)

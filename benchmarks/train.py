@@ -1,9 +1,10 @@
-"""How fast we train: our loop beside the loop that tutorials write, on the same batches.
+"""How fast we train: our loop beside the loop that tutorials write, on the same examples.
 
-Out: a section of Markdown. The textbook steps its decoder token by token, with attention and a full softmax in each
-step. Ours is the real `training.trainer.Trainer` on the batches that the starter's recipe would cut: one fused call
-for all steps, then attention and softmax for all of them at once. Same sizes, same mathematics (a test compares the
-losses), same clipping, no dropout.
+Out: a section of Markdown. The textbook takes shuffled examples, pads them to the longest of the batch, and steps its
+decoder token by token, with attention and a full softmax in each step. It is also given our batches, which hardly need
+padding, to show what comes from them. Ours is the real `training.trainer.Trainer` on the batches that the starter's
+recipe would cut: one fused call for all steps, then attention and softmax for all of them at once. Same sizes, same
+mathematics (a test compares the losses), same clipping, no dropout; padding counts for nobody.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.reply import FULL_SIZE, QUICK_SIZE, save_random_model
 from chatbot.model import ModelConfig, Seq2Seq
@@ -34,6 +36,7 @@ from training.recipe import ModelRecipe, Recipe, load_recipe
 from training.trainer import StepReport, Trainer
 
 _TEXTBOOK = "textbook PyTorch loop, full softmax, fp32"
+_TEXTBOOK_OUR_BATCHES = "the same loop on our batches"
 Precision = Literal["fp32", "bf16"]
 _NEVER = 1_000_000_000
 
@@ -48,7 +51,7 @@ class TextbookSeq2Seq(nn.Module):
         self.encoder = nn.LSTM(
             size.embedding_size, size.encoder_units, size.encoder_layers, batch_first=True, bidirectional=True
         )
-        self.bridge = nn.Linear(memory_units, 2 * size.decoder_layers * units)
+        self.bridges = nn.ModuleList(nn.Linear(memory_units, size.decoder_layers * units, bias=False) for _ in "hc")
         inputs = [size.embedding_size, *[units] * (size.decoder_layers - 1)]
         self.cells = nn.ModuleList(nn.LSTMCell(width, units) for width in inputs)
         self.keys = nn.Linear(memory_units, units, bias=False)
@@ -58,16 +61,24 @@ class TextbookSeq2Seq(nn.Module):
 
     def forward(self, source_BS: Tensor, lengths_B: Tensor, input_BT: Tensor, target_BT: Tensor) -> Tensor:
         """Mean loss a target token, in nats; targets of -1 do not count."""
-        # Not packed: the batches have one source length each, so the loop is spared what packing costs.
-        memory_BSM, (h, _) = self.encoder(self.embedding(source_BS))
+        scale = math.sqrt(self.embedding.embedding_dim)
+        embedded_BSE = self.embedding(source_BS) * scale
+        if int(lengths_B.min()) == source_BS.shape[1]:  # spared what packing costs where there is nothing to pack
+            memory_BSM, last = self.encoder(embedded_BSE)
+        else:
+            packed = pack_padded_sequence(embedded_BSE, lengths_B, batch_first=True, enforce_sorted=False)
+            packed_memory, last = self.encoder(packed)
+            memory_BSM, _ = pad_packed_sequence(packed_memory, batch_first=True)
         keys_BSH = self.keys(memory_BSM)
         padding_BS = torch.arange(source_BS.shape[1]) >= lengths_B.unsqueeze(1)
-        first = torch.tanh(self.bridge(torch.cat((h[-2], h[-1]), dim=1)))
-        h, c = (part.chunk(len(self.cells), dim=1) for part in first.chunk(2, dim=1))
+        h, c = (
+            bridge(torch.cat((part[-2], part[-1]), dim=1)).chunk(len(self.cells), dim=1)
+            for bridge, part in zip(self.bridges, last, strict=True)
+        )
         states = list(zip(h, c, strict=True))
         loss = torch.zeros(())
         for t in range(input_BT.shape[1]):
-            x = self.embedding(input_BT[:, t])
+            x = self.embedding(input_BT[:, t]) * scale
             for layer, cell in enumerate(self.cells):
                 states[layer] = cell(x, states[layer])
                 x = states[layer][0]
@@ -87,7 +98,10 @@ def section(quick: bool) -> str:
         save_random_model(Path(temporary) / "random", size)
         tokenizer = Tokenizer.load(Path(temporary) / "random" / "tokenizer.json")
         examples = ExampleSet(_short_chat(tokenizer, 400 if quick else 60_000), tokenizer, recipe.data, recipe.seed)
-        contenders: dict[str, Callable[[int], float]] = {_TEXTBOOK: _textbook(size, recipe, examples)}
+        contenders: dict[str, Callable[[int], float]] = {
+            _TEXTBOOK: _textbook(size, recipe, examples, _shuffled(examples, recipe.optimiser.batch_tokens)),
+            _TEXTBOOK_OUR_BATCHES: _textbook(size, recipe, examples, examples.epoch(0, recipe.optimiser.batch_tokens)),
+        }
         precisions: list[Precision] = ["fp32", "bf16"] if bf16_pays(torch.device("cpu")) else ["fp32"]
         for precision, draws in itertools.product(precisions, (0, recipe.optimiser.softmax_draws)):
             softmax = "sampled softmax" if draws else "full softmax"
@@ -145,12 +159,22 @@ def _lengths(rng: np.random.Generator, mean: int, count: int) -> NDArray[np.int6
     return 1 + rng.poisson(rng.gamma(2, (mean - 1) / 2, count))
 
 
-def _textbook(size: ModelConfig, recipe: Recipe, examples: ExampleSet) -> Callable[[int], float]:
+def _shuffled(examples: ExampleSet, batch_tokens: int) -> list[NDArray[np.int64]]:
+    """Batches of a fixed number of rows in random order, of `batch_tokens` target tokens on average."""
+    order = np.random.default_rng(3).permutation(len(examples))
+    sample = examples.batch(order[:1000], 0)
+    rows = max(1, round(batch_tokens * len(sample.target_BT) / sample.target_tokens))
+    return np.split(order, range(rows, len(order), rows))
+
+
+def _textbook(
+    size: ModelConfig, recipe: Recipe, examples: ExampleSet, batches: list[NDArray[np.int64]]
+) -> Callable[[int], float]:
     """A function that trains for some steps and says how many target tokens a second it made."""
     torch.manual_seed(1)
     model = TextbookSeq2Seq(size)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.optimiser.learning_rate)
-    epoch = itertools.cycle(examples.epoch(0, recipe.optimiser.batch_tokens))
+    epoch = itertools.cycle(batches)
 
     def run(steps: int) -> float:
         tokens, begin = 0, 0.0
@@ -214,8 +238,8 @@ def _table(size: ModelConfig, recipe: Recipe, rates: dict[str, list[float]], ste
     lines = [
         "### Training",
         "",
-        f"{sum(weight.numel() for weight in TextbookSeq2Seq(size).parameters()) / 1e6:.1f} M weights, batches of up to "
-        f"{recipe.optimiser.batch_tokens} target tokens of one source length, {recipe.optimiser.softmax_draws} draws "
+        f"{sum(weight.numel() for weight in TextbookSeq2Seq(size).parameters()) / 1e6:.1f} M weights, batches of "
+        f"{recipe.optimiser.batch_tokens} target tokens, ours of one source length each, {recipe.optimiser.softmax_draws} draws "
         f"where sampled. Medians of {len(rates[_TEXTBOOK])} windows of {steps} steps, in turn.",
         "",
         "| loop | target tokens/s | times the textbook [least..most] |",

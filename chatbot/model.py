@@ -136,8 +136,9 @@ class Seq2Seq(nn.Module):
             bidirectional=True,
             dropout=config.dropout if config.encoder_layers > 1 else 0.0,
         )
-        # All of the decoder's first state, an LSTM's cell included.
-        self.bridge = nn.Linear(memory_units, states * config.decoder_layers * config.decoder_units)
+        # The decoder's first state from the encoder's last one, h from h and c from c. No tanh: it froze at its limits.
+        first_units = config.decoder_layers * config.decoder_units
+        self.bridges = nn.ModuleList(nn.Linear(memory_units, first_units, bias=False) for _ in range(states))
         self.decoder = cell(
             config.embedding_size,
             config.decoder_units,
@@ -153,6 +154,8 @@ class Seq2Seq(nn.Module):
 
     def _initialise(self) -> None:
         nn.init.normal_(self.embedding.weight, std=self.config.embedding_size**-0.5)
+        for bridge in self.bridges.parameters():
+            nn.init.orthogonal_(bridge)
         for name, weight in (*self.encoder.named_parameters(), *self.decoder.named_parameters()):
             if "weight_hh" in name:
                 for gate in weight.chunk(weight.shape[0] // weight.shape[1]):
@@ -165,9 +168,18 @@ class Seq2Seq(nn.Module):
                     units = weight.shape[0] // 4
                     nn.init.ones_(weight[units : 2 * units])
 
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """What the cells read: (..., E), raised to the size of 1 that they want (Vaswani et al. 2017, section 3.4).
+
+        The matrix itself stays small, since it is also the output layer's. Unscaled, the encoder's states were so weak
+        that the decoder had learnt to do without them before they meant anything.
+        """
+        embedded: Tensor = self.dropout(self.embedding(tokens) * math.sqrt(self.config.embedding_size))
+        return embedded
+
     def encode(self, source_BS: Tensor, lengths_B: Tensor) -> DecoderState:
         """Read the sources, ids (B, S) padded behind `lengths_B` (every length at least 1): the first state."""
-        embedded_BSE = self.dropout(self.embedding(source_BS))
+        embedded_BSE = self._embed(source_BS)
         length = source_BS.shape[1]
         full = bool((lengths_B == length).all())
         if full:  # no packing: the fused kernels want plain tensors, and batches of one length are the common case
@@ -176,18 +188,18 @@ class Seq2Seq(nn.Module):
             packed = pack_padded_sequence(embedded_BSE, lengths_B.cpu(), batch_first=True, enforce_sorted=False)
             packed_memory, hidden = self.encoder(packed)
             memory_BSM, _ = pad_packed_sequence(packed_memory, batch_first=True, total_length=length)
-        top = hidden[0] if self.config.cell == "lstm" else hidden
-        summary_BM = torch.cat((top[-2], top[-1]), dim=1)  # last layer, forward and backward
-        shape = (len(summary_BM), -1, self.config.decoder_layers, self.config.decoder_units)
-        first_BNLH = torch.tanh(self.bridge(summary_BM)).view(shape)
-        states = tuple(part.transpose(0, 1).contiguous() for part in first_BNLH.unbind(1))
+        shape = (len(source_BS), self.config.decoder_layers, self.config.decoder_units)
+        states = tuple(
+            bridge(torch.cat((last[-2], last[-1]), dim=1)).view(shape).transpose(0, 1).contiguous()  # both directions
+            for bridge, last in zip(self.bridges, hidden if self.config.cell == "lstm" else (hidden,), strict=True)
+        )
         mask_BS = torch.arange(length, device=source_BS.device) < lengths_B.to(source_BS.device).unsqueeze(1)
         return DecoderState(memory_BSM, self.attention.keys(memory_BSM), mask_BS, states)
 
     def _run(self, tokens_BT: Tensor, state: DecoderState) -> tuple[Tensor, DecoderState]:
         """Decode `tokens_BT` from `state`: features before the output layer (B, T, E), and the state after them."""
         hidden: Any = state.hidden if self.config.cell == "lstm" else state.hidden[0]
-        output_BTH, after = self.decoder(self.dropout(self.embedding(tokens_BT)), hidden)
+        output_BTH, after = self.decoder(self._embed(tokens_BT), hidden)
         scores_BTS = self.attention(output_BTH, state.keys_BSH)
         scores_BTS = scores_BTS.masked_fill(~state.mask_BS.unsqueeze(1), float("-inf"))
         context_BTM = torch.softmax(scores_BTS.float(), dim=2).to(output_BTH.dtype) @ state.memory_BSM

@@ -74,7 +74,7 @@ def test_the_textbook_computes_our_loss() -> None:
     source = torch.randint(5, 13, (3, 5))
     inputs, targets = torch.randint(5, 13, (3, 4)), torch.randint(5, 13, (3, 4))
     targets[0, 2:] = -1
-    lengths, taught = torch.full((3,), 5), torch.zeros(3, dtype=torch.bool)
+    lengths, taught = torch.tensor([5, 2, 4]), torch.zeros(3, dtype=torch.bool)
 
     expected = LossModule(ours, label_smoothing=0.0)(source, lengths, inputs, targets, taught)
     actual = textbook(source, lengths, inputs, targets)

@@ -253,7 +253,7 @@ def test_a_loss_that_is_no_number_stops(tmp_path: Path, poison: str) -> None:
         if report.step == 3:
             if poison == "weight":
                 with torch.no_grad():
-                    trainer.model.bridge.bias.fill_(math.nan)
+                    trainer.model.combine.bias.fill_(math.nan)
             else:
                 bias.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]  # torch's own
 
