@@ -1,19 +1,18 @@
 """What every adapter is: something with a name that runs until its platform's session is over.
 
-In goes one callable, `Answer`; it takes a `Message` and gives the `Reply` to show. Adapters know nothing else of the
-program: no model, no store, no other adapter.
+In goes the spine: `Answering` is all that a terminal needs of it, `Spine` what a messenger needs, whose messages are
+gone once they are acknowledged. Adapters know nothing else of the program: no model, no store, no other adapter.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from chatbot.messages import Message, Reply
-
-Answer = Callable[[Message], Awaitable[Reply]]
+from chatbot.messages import Message, Reply, Waiting
 
 # Where a text may be cut, the best first: after a paragraph, a line, a sentence, a word.
 _CUTS = tuple(
@@ -25,16 +24,73 @@ _JOINER = "\u200d"
 _CLINGING = (_JOINER, "\ufe0e", "\ufe0f", *map(chr, range(0x1F3FB, 0x1F400)))
 
 
+class Answering(Protocol):
+    """Something that answers."""
+
+    async def answer(self, message: Message) -> Reply:
+        """The reply to a message, both committed. A ChatbotError says why there is none."""
+
+
+class Spine(Answering, Protocol):
+    """What a messenger needs: each message followed from its arrival until its reply is out, over any crash.
+
+    Every call is committed when it returns. DatabaseError from all where the store cannot be used now. A message is
+    known by its platform, chat, thread and id. docs/decisions/delivery.md tells the states.
+    """
+
+    async def accept(self, message: Message) -> bool:
+        """Keep a message before the platform is told that we have it; False: delivered before, do nothing with it."""
+
+    async def waiting(self, platform: str) -> Sequence[Waiting]:
+        """What earlier starts accepted and did not finish, oldest first."""
+
+    async def sending(self, message: Message) -> None:
+        """The platform is about to be called with the next part of the reply."""
+
+    async def pending(self, message: Message, ids: Sequence[str] = ()) -> None:
+        """The call is over: of the reply, the parts with these platform ids are out, and certainly no other."""
+
+    async def done(
+        self, message: Message, state: Literal["sent", "failed", "unknown"], ids: Sequence[str] = ()
+    ) -> None:
+        """Nothing is left to do for a message; `ids` are the platform's of the parts that are out."""
+
+    async def edit(self, message: Message) -> None:
+        """A message has a new text: take it into its row, or into the answer if that is still to come. No reply."""
+
+    async def erase(self, platform: str, chat: str, message_id: str, thread: str | None = None) -> None:
+        """A message was deleted on the platform: erase its words and the bot's replies to it, as /forget does."""
+
+    async def rate(self, platform: str, chat: str, sender: str, reply_id: int, rating: int) -> str | None:
+        """A +1 or -1 for the reply with this `Reply.id`; a line of thanks, None if there is no such reply there."""
+
+    async def move(self, platform: str, old_chat: str, new_chat: str) -> None:
+        """A chat has a new id on its platform: all its state goes with it."""
+
+    async def newest(self, platform: str, chat: str) -> str | None:
+        """The platform's id of the message accepted last in a chat, of any thread; None if there is none."""
+
+
 class Adapter(Protocol):
     """A platform. `name` is the `Message.platform` of all its messages."""
 
     name: str
 
-    async def run(self, answer: Answer) -> None:
-        """Bring every message to `answer` and its reply back, until the session is over or the task is cancelled.
+    async def run(self, spine: Spine) -> None:
+        """Bring every message to the spine and its reply back, until the session is over or the task is cancelled.
 
-        A `ChatbotError` from `answer` is told to the person or the operator and ends nothing.
+        A `ChatbotError` from the spine is told to the person or the operator and ends nothing. What is raised ends the
+        session: a UsageError needs the operator, anything else may pass, and a new session may be tried.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look at one thing gave: `what` was found, and, where it is not `ok`, what will `mend` it."""
+
+    ok: bool
+    what: str
+    mend: str = ""
 
 
 def split_text(text: str, limit: int, length: Callable[[str], int] = len) -> list[str]:

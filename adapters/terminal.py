@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adapters.base import Answer
+from adapters.base import Answering
 from adapters.streams import is_terminal, lines, local_modes, never_fail_to_encode, printable, spinner, write
 from chatbot.errors import ChatbotError
 from chatbot.messages import Message, Reply
@@ -70,14 +70,14 @@ class TerminalAdapter:
         self._session = uuid.uuid4().hex[:16]  # so that message ids never meet those of another start
         self._numbers = itertools.count(1)
 
-    async def run(self, answer: Answer) -> None:
+    async def run(self, spine: Answering) -> None:
         """Chat until the person leaves or the input ends; SIGTERM and SIGHUP leave, too, unless others handle them.
 
         Raises BrokenPipeError when the reader of stdout has gone, ChatbotError when stdin or stdout fails otherwise.
         """
         interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout)
         never_fail_to_encode(interactive)
-        session = asyncio.create_task(self._talk(answer) if interactive else self._pipe(answer))
+        session = asyncio.create_task(self._talk(spine) if interactive else self._pipe(spine))
         with _ended_by_signals(session) as signals, local_modes(off=_TYPED) if interactive else nullcontext():
             try:
                 await session
@@ -85,7 +85,7 @@ class TerminalAdapter:
                 if not signals:
                     raise
 
-    async def _talk(self, answer: Answer) -> None:
+    async def _talk(self, spine: Answering) -> None:
         """The interactive session."""
         prompt = _prompt_session(self._history_file)
         if self._greeting:
@@ -106,7 +106,7 @@ class TerminalAdapter:
             self._interrupts = 0
             if not printable(text).strip():
                 continue
-            reply = await self._interruptible(self._reply(answer, text))
+            reply = await self._interruptible(self._reply(spine, text))
             if reply is None or reply.engine == "error":
                 continue
             self._show(reply, printable(reply.text))
@@ -148,7 +148,7 @@ class TerminalAdapter:
             loop.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, before)
 
-    async def _pipe(self, answer: Answer) -> None:
+    async def _pipe(self, spine: Answering) -> None:
         """One line in, one line out, to the end of the input."""
         if sys.stdin is None:  # It was closed before we started; its number may be another file's by now.
             return
@@ -158,12 +158,12 @@ class TerminalAdapter:
             if not printable(text).strip():
                 self._show(Reply("", model_id="", engine=""), "")
                 continue
-            reply = await self._reply(answer, text)
+            reply = await self._reply(spine, text)
             if reply.engine == "error":
                 self.exit_code = 1
             self._show(reply, " ".join(printable(reply.text).splitlines()))
 
-    async def _reply(self, answer: Answer, text: str) -> Reply:
+    async def _reply(self, spine: Answering, text: str) -> Reply:
         """The reply to a line, this terminal's own commands included; engine "error" after one told on stderr."""
         words = text.split(maxsplit=1)
         if words[0] == "/set":
@@ -180,7 +180,7 @@ class TerminalAdapter:
             options=dict(self._options),
         )
         try:
-            return await answer(message)
+            return await spine.answer(message)
         except ChatbotError as error:
             problem = " ".join(printable(str(error)).split())
             write(f"chatbot: {problem}", sys.stderr)

@@ -6,9 +6,10 @@ before the text that is to be answered. That is the shape of the `turns` of a di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Reply:
     `engine` is one of ``seq2seq``, ``retrieval``, ``echo``, ``rules``, ``command``, ``busy``; `score` is the
     length-normalised log-probability (seq2seq) or the similarity from 0 to 1 (retrieval), None where there is none.
     `settings` are the decode settings in force, ready for JSON; `detail` names the rule, command or matched source.
+    `id` is the row of a stored reply, by which it can be rated; None for what is stored nowhere, such as a command's.
     """
 
     text: str
@@ -47,3 +49,18 @@ class Reply:
     settings: Mapping[str, object] = field(default_factory=dict)
     seed: int | None = None
     detail: str | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message of an earlier start that is not done with.
+
+    `reply` is None while it is still to be answered (``received``). Of a reply that was ``pending``, no part but those
+    with the platform's ids in `sent` has reached the platform; of one that was ``sending``, the next may have.
+    """
+
+    message: Message
+    reply: Reply | None
+    state: Literal["received", "pending", "sending"]
+    sent: Sequence[str] = ()

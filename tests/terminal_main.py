@@ -11,21 +11,21 @@ import asyncio
 import sys
 from pathlib import Path
 
-from fakes import ScriptedEngine, WordRules
+from fakes import MemorySpine, ScriptedEngine, WordRules
 
-from adapters.base import Answer
+from adapters.base import Answering
 from adapters.terminal import TerminalAdapter
 from chatbot.errors import UsageError
 from chatbot.guard import GuardedEngine
 from chatbot.messages import Message, Reply
 
 
-def spine(engine: ScriptedEngine) -> Answer:
+def spine(engine: ScriptedEngine) -> Answering:
     """Conversations on a store in memory."""
     from chatbot.conversation import Conversations
     from chatbot.store import ConversationStore
 
-    return Conversations(ConversationStore("sqlite://", b"k" * 32), GuardedEngine(engine, WordRules())).answer
+    return Conversations(ConversationStore("sqlite://", b"k" * 32), GuardedEngine(engine, WordRules()))
 
 
 def main() -> int:
@@ -41,7 +41,7 @@ def main() -> int:
         return await engine.reply([], message.text, options=message.options)
 
     adapter = TerminalAdapter(as_json=arguments.json, history_file=arguments.history, greeting="welcome\x1b[2J")
-    asyncio.run(adapter.run(spine(engine) if arguments.spine else alone))
+    asyncio.run(adapter.run(spine(engine) if arguments.spine else MemorySpine(alone)))
     sys.stderr.write("bye\n")
     return adapter.exit_code
 

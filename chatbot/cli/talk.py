@@ -92,7 +92,7 @@ def run_chat(arguments: argparse.Namespace) -> int:
         engine = _open_engine(arguments)
         try:
             conversations = Conversations(store, engine, settings.chat.history_turns, settings.learn.policy)
-            asyncio.run(adapter.run(conversations.answer))
+            asyncio.run(adapter.run(conversations))
         finally:
             engine.close()
     finally:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fakes import CollectingAdapter, ScriptedEngine, WordRules
+from fakes import CollectingAdapter, MemorySpine, ScriptedEngine, WordRules
 from talking import KEY
 
 from adapters import ADAPTERS
-from adapters.base import Adapter, Answer, split_text
+from adapters.base import Adapter, Answering, split_text
 from adapters.terminal import TerminalAdapter
 from chatbot.conversation import Conversations
 from chatbot.engine import EchoEngine
@@ -34,7 +34,7 @@ class Session:
 
 
 # Lets people on an adapter's platform say some lines, and runs it to the end.
-Platform = Callable[[Sequence[str], Answer], Session]
+Platform = Callable[[Sequence[str], Answering], Session]
 
 
 @pytest.fixture(params=["terminal", "collecting"])
@@ -49,30 +49,30 @@ def platform(
 ) -> Platform:
     """The platform of that adapter, offline."""
 
-    def terminal(lines: Sequence[str], answer: Answer) -> Session:
+    def terminal(lines: Sequence[str], spine: Answering) -> Session:
         file = tmp_path / "stdin"
         file.write_text("".join(f"{line}\n" for line in lines), "utf-8")
         with file.open() as stdin, monkeypatch.context() as patch:
             patch.setattr("sys.stdin", stdin)
-            asyncio.run(TerminalAdapter().run(answer))
+            asyncio.run(TerminalAdapter().run(spine))
         output = capsys.readouterr()
         return Session([line for line in output.out.splitlines() if line], output.err)
 
-    def collecting(lines: Sequence[str], answer: Answer) -> Session:
+    def collecting(lines: Sequence[str], spine: Answering) -> Session:
         adapter = CollectingAdapter(lines)
-        asyncio.run(adapter.run(answer))
+        asyncio.run(adapter.run(spine))
         return Session(adapter.shown, "\n".join(adapter.told))
 
     return {"terminal": terminal, "collecting": collecting}[name]
 
 
 class Recorder:
-    """An answer that keeps its messages."""
+    """A spine that keeps its messages."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
 
-    async def __call__(self, message: Message) -> Reply:
+    async def answer(self, message: Message) -> Reply:
         """Answer, but for "fail"."""
         self.messages.append(message)
         if message.text == "fail":
@@ -81,7 +81,7 @@ class Recorder:
 
 
 def test_every_text_is_answered_in_order(platform: Platform) -> None:
-    """Each text reaches `answer` unchanged and once, and each reply is shown, in the order of the texts."""
+    """Each text reaches the spine unchanged and once, and each reply is shown, in the order of the texts."""
     recorder = Recorder()
 
     session = platform(LINES, recorder)
@@ -103,7 +103,7 @@ def test_messages_say_where_they_come_from(platform: Platform, name: str) -> Non
 
 
 def test_an_error_is_told_and_ends_nothing(platform: Platform) -> None:
-    """A ChatbotError from `answer` is told in its own words, and the next text is answered."""
+    """A ChatbotError from the spine is told in its own words, and the next text is answered."""
     session = platform(("fail", "hi"), Recorder())
 
     assert session.shown == ["re: hi"]
@@ -117,7 +117,7 @@ def test_any_other_error_is_not_hidden(platform: Platform) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        platform(("hi",), broken)
+        platform(("hi",), MemorySpine(broken))
 
 
 def test_cancelling_ends_the_session(platform: Platform) -> None:
@@ -127,14 +127,14 @@ def test_cancelling_ends_the_session(platform: Platform) -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        platform(("hi", "there"), cancelled)
+        platform(("hi", "there"), MemorySpine(cancelled))
 
 
 def test_the_same_words_leave_the_same_records(platform: Platform, name: str) -> None:
     """Through the real spine, what is stored of a talk differs by platform in nothing but the platform."""
     store = ConversationStore("sqlite://", KEY)
 
-    platform(("hi", "/good", "an alarm", "bye"), Conversations(store, GuardedEngine(EchoEngine(), WordRules())).answer)
+    platform(("hi", "/good", "an alarm", "bye"), Conversations(store, GuardedEngine(EchoEngine(), WordRules())))
     stats = store.stats()
     sender = {"terminal": "operator", "collecting": "somebody"}[name]
     kept = {(record.kind, record.text) for record in store.my_data(name, sender)}
@@ -164,7 +164,7 @@ def test_double_and_engine_fit_their_protocols() -> None:
     async def answer(message: Message) -> Reply:
         return await ScriptedEngine(ChatbotError("no")).reply([], message.text)
 
-    asyncio.run(adapter.run(answer))
+    asyncio.run(adapter.run(spine))
 
 
 def utf16(text: str) -> int:
