@@ -1,0 +1,169 @@
+"""Replies on their way to Telegram: parts that it takes, one call for each, and what became of the call.
+
+What the lanes need of a platform (`adapters.lanes.Outbound`). Retries are theirs; here every failure gets its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import unicodedata
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, ReplyParameters
+from telegram.constants import ChatAction
+from telegram.error import BadRequest, ChatMigrated, Forbidden, InvalidToken, NetworkError, TelegramError
+
+from adapters.base import split_text
+from adapters.lanes import MaybeDeliveredError, NotDeliveredError, NotYetError, Part
+from adapters.telegram_client import LaterError, NotReachedError
+from adapters.telegram_pacing import Pacer
+from chatbot.messages import Message, Reply
+
+LIMIT = 4096  # UTF-16 code units
+TYPING_S = 4.0  # the sign lasts five seconds at most
+_NOTHING_TO_SEE = "…"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_MENTION = re.compile(r"@(?=\w)")
+
+
+class TelegramOutbound:
+    """Sends through a bot at the times of a pacer. `moved` is told the old and the new id of a chat that got one."""
+
+    def __init__(
+        self, bot: Bot, pacer: Pacer, moved: Callable[[str, str], Awaitable[None]], typing_s: float = TYPING_S
+    ) -> None:
+        self._bot = bot
+        self._pacer = pacer
+        self._moved = moved
+        self._typing_s = typing_s
+        self._new_chats: dict[str, str] = {}
+        self._no_typing_before: dict[str, float] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def parts(self, message: Message, reply: Reply) -> Sequence[str]:
+        """The text in parts of at most 4096 UTF-16 units, at least one. In groups it pings nobody."""
+        text = _SURROGATE.sub("\ufffd", reply.text)
+        if message.chat.startswith("-"):
+            # A word joiner, which nobody sees: a model repeats the names that people wrote.
+            text = _MENTION.sub("@\u2060", text)
+        return [part for part in split_text(text, LIMIT, _units) if _visible(part)] or [_NOTHING_TO_SEE]
+
+    async def turn(self, message: Message) -> None:
+        """Wait for the limits of this chat, and of all together."""
+        await self._pacer.turn(self._chat(message))
+
+    async def send(self, message: Message, reply: Reply, part: Part) -> str:
+        """Call sendMessage once; its message's id."""
+        chat = self._chat(message)
+        try:
+            sent = await self._bot.send_message(
+                chat,
+                part.text,
+                message_thread_id=None if message.thread is None else int(message.thread),
+                reply_parameters=self._replying(message, chat, part),
+                reply_markup=feedback_buttons(reply.id) if part.last and reply.id is not None else None,
+            )
+        except LaterError as error:
+            self._pacer.hold(chat, error.seconds)
+            raise NotYetError(error.seconds) from None
+        except ChatMigrated as error:
+            self._new_chats[message.chat] = str(error.new_chat_id)
+            await self._moved(message.chat, str(error.new_chat_id))
+            raise NotYetError(0) from None
+        # A token that was taken back: the polling says so and ends the session, and what waits goes out after that.
+        except (NotReachedError, InvalidToken):
+            raise NotYetError from None
+        except (BadRequest, Forbidden) as error:
+            raise NotDeliveredError from error
+        except TelegramError as error:  # no answer, or one that nobody can read
+            raise MaybeDeliveredError from error
+        finally:
+            self._pacer.over(chat)
+        return str(sent.message_id)
+
+    @asynccontextmanager
+    async def typing(self, message: Message) -> AsyncIterator[None]:
+        """Show "typing" at once and every four seconds; left out where it might cost a message its place."""
+        stop = asyncio.Event()
+        task = asyncio.create_task(self._type_until(stop, message), name="telegram typing")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        try:
+            yield
+        finally:
+            # A call that is under way is not broken off: that would cost its connection.
+            stop.set()
+
+    async def close(self) -> None:
+        """End the signs that are still being sent."""
+        for task in self._calls:
+            task.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def _type_until(self, stop: asyncio.Event, message: Message) -> None:
+        chat, loop = self._chat(message), asyncio.get_running_loop()
+        while not stop.is_set():
+            if not self._pacer.crowded and loop.time() >= self._no_typing_before.get(chat, 0.0):
+                await self._type_once(chat, message.thread)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._typing_s)
+
+    async def _type_once(self, chat: str, thread: str | None) -> None:
+        self._no_typing_before.pop(chat, None)
+        try:
+            await self._bot.send_chat_action(
+                chat,
+                ChatAction.TYPING,
+                message_thread_id=None if thread is None else int(thread),
+                read_timeout=self._typing_s,
+            )
+        except LaterError as error:
+            self._no_typing_before[chat] = asyncio.get_running_loop().time() + error.seconds
+        except TelegramError:
+            pass  # The text that follows meets the same trouble, and deals with it.
+
+    def _chat(self, message: Message) -> str:
+        return self._new_chats.get(message.chat, message.chat)
+
+    def _replying(self, message: Message, chat: str, part: Part) -> ReplyParameters | None:
+        """In a group the first part says whom it answers, unless that message is gone with the chat's old id."""
+        if part.number or not chat.startswith("-") or chat != message.chat:
+            return None
+        return ReplyParameters(int(message.message_id), allow_sending_without_reply=True)
+
+
+def feedback_buttons(reply_id: int, rated: int = 0) -> InlineKeyboardMarkup:
+    """Thumbs up and down for a reply; `rated`, 1 or -1, is marked."""
+    faces = {1: "👍", -1: "👎"}
+    return InlineKeyboardMarkup.from_row(
+        [
+            InlineKeyboardButton(
+                face + (" ✓" if rating == rated else ""), callback_data=f"fb:{reply_id}:{'+' if rating > 0 else '-'}"
+            )
+            for rating, face in faces.items()
+        ]
+    )
+
+
+async def acknowledge(bot: Bot, query_id: str, thanks: str | None) -> None:
+    """Answer a press of a button, without which the person's app shows it as pending; too late is no matter."""
+    with suppress(TelegramError):
+        await bot.answer_callback_query(query_id, thanks and thanks[:200])
+
+
+async def mark(bot: Bot, chat: str, message_id: str, reply_id: int, rating: int) -> None:
+    """Show under a reply how it was rated; that it stands there already, or that the reply is gone, is no matter."""
+    with suppress(TelegramError, NetworkError):
+        await bot.edit_message_reply_markup(chat, int(message_id), reply_markup=feedback_buttons(reply_id, rating))
+
+
+def _units(text: str) -> int:
+    """The length as Telegram counts."""
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _visible(text: str) -> bool:
+    """Whether Telegram would take a text for more than blank."""
+    return any(not character.isspace() and unicodedata.category(character)[0] != "C" for character in text)
