@@ -68,7 +68,10 @@ class Spine(Answering, Protocol):
         """A chat has a new id on its platform: all its state goes with it."""
 
     async def newest(self, platform: str, chat: str) -> str | None:
-        """The platform's id of the message accepted last in a chat, of any thread; None if there is none."""
+        """The largest number among the ids of the messages accepted in a chat, of any thread; None if there is none."""
+
+    async def chats(self, platform: str) -> Sequence[str]:
+        """The platform's own ids of the chats known there; only Discord's are kept."""
 
 
 class Adapter(Protocol):

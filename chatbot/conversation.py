@@ -1,20 +1,21 @@
 """The spine: a message in, the stored reply out. It knows the store and an engine, but no platform.
 
 A message is committed before any work on it and its reply before it is shown, so that a crash loses a reply at most,
-never what a person said.
+never what a person said. Of messengers, which are told that we have a message, each is followed until its reply is out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 from chatbot.commands import Commands, parse_command
 from chatbot.errors import EngineBusyError
 from chatbot.learnable import DEFAULT_POLICY, Rule
-from chatbot.messages import Message, Reply
+from chatbot.messages import Message, Reply, Waiting
 from chatbot.store import ConversationStore
 from chatbot.wording import wording_for
 
@@ -43,6 +44,7 @@ class Conversations:
         self._engine = engine
         self._history_turns = history_turns
         self._commands = Commands(store, policy)
+        self._moves: dict[tuple[str, str], str] = {}  # chats that have got another id since the start
         # Weak: a lock goes when the last message of its chat is answered. asyncio's locks are first come, first served.
         self._locks: WeakValueDictionary[tuple[str, str, str | None], asyncio.Lock] = WeakValueDictionary()
 
@@ -54,17 +56,78 @@ class Conversations:
         """
         lock = self._locks.setdefault((message.platform, message.chat, message.thread), asyncio.Lock())
         async with lock:
-            command = parse_command(message.text)
+            latest = await _in_thread(self._store.latest, self._moved(message))
+            if latest is None:
+                return Reply("", model_id="command", engine="command", detail="erased")
+            command = parse_command(latest.text)
             if command is not None:
-                return await _in_thread(self._commands.run, command, message)
-            stored = await _in_thread(self._store.record_message, message)
+                reply = await _in_thread(self._commands.run, command, latest)
+                await _in_thread(self._store.answered, latest, reply)
+                return reply
+            stored = await _in_thread(self._store.record_message, latest)
             if not stored.fresh:
                 earlier = await _in_thread(self._store.stored_reply, stored.id)
                 if earlier is not None:
                     return earlier
-            reply = await self._reply(stored.id, message)
-            await _in_thread(self._store.record_reply, stored.id, reply)
-            return reply
+            reply = await self._reply(stored.id, latest)
+            return replace(reply, id=await _in_thread(self._store.record_reply, stored.id, reply))
+
+    async def accept(self, message: Message) -> bool:
+        """Keep a message before the platform is told that we have it; False: delivered before, do nothing with it."""
+        return await _in_thread(self._store.accept, self._moved(message))
+
+    async def waiting(self, platform: str) -> Sequence[Waiting]:
+        """What earlier starts accepted and did not finish, oldest first."""
+        return await _in_thread(self._store.waiting, platform)
+
+    async def sending(self, message: Message) -> None:
+        """The platform is about to be called with the next part of the reply."""
+        await _in_thread(self._store.delivering, self._moved(message), "sending")
+
+    async def pending(self, message: Message, ids: Sequence[str] = ()) -> None:
+        """The call is over: of the reply, the parts with these platform ids are out, and certainly no other."""
+        await _in_thread(self._store.delivering, self._moved(message), "pending", ids)
+
+    async def done(
+        self, message: Message, state: Literal["sent", "failed", "unknown"], ids: Sequence[str] = ()
+    ) -> None:
+        """Nothing is left to do for a message; its words are emptied where they waited."""
+        await _in_thread(self._store.delivering, self._moved(message), state, ids)
+
+    async def edit(self, message: Message) -> None:
+        """A message has a new text: take it into its row, or into the answer if that is still to come. No reply."""
+        await _in_thread(self._store.edit, self._moved(message))
+
+    async def erase(self, platform: str, chat: str, message_id: str, thread: str | None = None) -> None:
+        """A message was deleted on the platform: erase its words and the bot's replies to it, as /forget does."""
+        await _in_thread(self._store.erase, platform, self._moves.get((platform, chat), chat), message_id, thread)
+
+    async def rate(self, platform: str, chat: str, sender: str, reply_id: int, rating: int) -> str | None:
+        """A +1 or -1 for the reply in a row; a line of thanks, None if there is no such reply in this chat."""
+        if rating not in {1, -1} or not 0 < reply_id < 2**63:
+            return None
+        chat = self._moves.get((platform, chat), chat)
+        text = await _in_thread(self._store.rate_reply, platform, chat, sender, reply_id, rating)
+        return None if text is None else wording_for(text).rated[rating]
+
+    async def move(self, platform: str, old_chat: str, new_chat: str) -> None:
+        """A chat has a new id on its platform: all its state goes with it, what is being answered included."""
+        if old_chat != new_chat:
+            await _in_thread(self._store.move, platform, old_chat, new_chat)
+            self._moves[platform, old_chat] = new_chat
+
+    async def newest(self, platform: str, chat: str) -> str | None:
+        """The largest number among the ids of the messages accepted in a chat, of any thread; None if there is none."""
+        return await _in_thread(self._store.newest, platform, chat)
+
+    async def chats(self, platform: str) -> Sequence[str]:
+        """The platform's own ids of the chats known there; only Discord's are kept."""
+        return await _in_thread(self._store.chats, platform)
+
+    def _moved(self, message: Message) -> Message:
+        """A message under its chat's id of today: those on their way still carry the one they came with."""
+        chat = self._moves.get((message.platform, message.chat))
+        return message if chat is None else replace(message, chat=chat)
 
     async def _reply(self, message_id: int, message: Message) -> Reply:
         """What the engine says, which `load_engine` has put behind the rules."""

@@ -9,7 +9,8 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Connection, Select, insert, or_, select, update
 
 from chatbot import tables as t
-from chatbot.records import Records, now, storable
+from chatbot.inbox import InboxRecords
+from chatbot.records import now, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Erasure:
     tainted_models: tuple[str, ...]
 
 
-class PeopleRecords(Records):
+class PeopleRecords(InboxRecords):
     """The part of the store that serves /consent, /mydata and /forget."""
 
     def consent(self, platform: str, chat: str, sender: str, given: bool, wording: str, how: str) -> None:
@@ -95,11 +96,32 @@ class PeopleRecords(Records):
             if who is None:
                 return Erasure(0, 0, 0, ())
             result = self._erase(connection, who, platform, chat, message)
+        self._fold_log()
+        return result
+
+    def erase(self, platform: str, chat: str, message: str, thread: str | None = None) -> None:
+        """Erase one message, by its platform's id, that was deleted there; whoever wrote it, answered or not."""
+        with self._writing() as connection:
+            here = self._chat_id(connection, platform, chat, thread)
+            writers = [
+                connection.scalar(
+                    select(table.c.person_id).where(
+                        table.c.chat_id == here, table.c.platform_message_id == storable(message)
+                    )
+                )
+                for table in (t.message, t.inbox)
+            ]
+            who = next((person for person in writers if person is not None), None)
+            if who is None:
+                return
+            self._erase(connection, who, platform, chat, message)
+        self._fold_log()
+
+    def _fold_log(self) -> None:
+        """Erased text still stands in SQLite's write-ahead log: fold it in. Outside a transaction."""
         if self._engine.dialect.name == "sqlite":
             with self._reading() as connection:
-                # The old text still stands in the write-ahead log. The raw connection, outside a transaction.
                 connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return result
 
     def _in_chat(self, platform: str, chat: str | None) -> ColumnElement[bool]:
         """The condition on `chat` for one chat with all its threads, or for all chats of the platform."""
@@ -112,6 +134,11 @@ class PeopleRecords(Records):
         mine: ColumnElement[bool] = where & (t.message.c.person_id == who)
         if message is not None:
             mine &= t.message.c.platform_message_id == storable(message)
+        waiting = t.inbox.c.chat_id.in_(select(t.chat.c.id).where(self._in_chat(platform, chat)))
+        waiting &= t.inbox.c.person_id == who
+        if message is not None:
+            waiting &= t.inbox.c.platform_message_id == storable(message)
+        self._empty(connection, waiting)
         # The time of this erasure marks its rows: what is emptied together carries the same `deleted_at`.
         gone = select(t.message.c.id).where(t.message.c.deleted_at == at)
         emptied = {"text": "", "deleted_at": at}

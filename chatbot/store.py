@@ -1,7 +1,8 @@
 """The log of all conversations: `ConversationStore`, the only SQL there is.
 
 In go messages, replies, ratings and corrections, each committed when the call returns; out come histories and counts.
-The calls for people's rights are in `chatbot.rights`, those for training in `chatbot.learning`; this class has all.
+The calls for people's rights are in `chatbot.rights`, those for messengers in `chatbot.inbox`, those for training in
+`chatbot.learning`; this class has all.
 It knows no platform and no model. The schema is `chatbot.schema`'s business: bring it up to date first.
 """
 
@@ -91,7 +92,9 @@ class ConversationStore(PeopleRecords, LearningRecords):
                 score=reply.score,
                 detail=None if reply.detail is None else storable(reply.detail),
             )
-            return new_id(connection, row)
+            reply_id = new_id(connection, row)
+            self._pending(connection, message_id, reply_id, reply)
+            return reply_id
 
     def stored_reply(self, message_id: int) -> Reply | None:
         """The reply already recorded for a message, for a redelivery of it; None if it still has to be answered."""
@@ -111,6 +114,7 @@ class ConversationStore(PeopleRecords, LearningRecords):
             settings=row.decode_json,
             seed=row.seed,
             detail=row.detail,
+            id=row.id,
         )
 
     def history(self, message_id: int, turns: int) -> list[str]:
@@ -153,13 +157,21 @@ class ConversationStore(PeopleRecords, LearningRecords):
             reply = self._last_reply(connection, platform, chat, thread)
             if reply is None:
                 return False
-            person = self._ensure_person(connection, platform, sender)
-            f = t.feedback
-            mine = and_(f.c.message_id == reply, f.c.person_id == person)
-            if not connection.execute(update(f).where(mine).values(rating=rating, at=now())).rowcount:
-                row = {"message_id": reply, "person_id": person, "rating": rating, "at": now()}
-                connection.execute(insert(f).values(row))
+            self._rate(connection, reply, self._ensure_person(connection, platform, sender), rating)
             return True
+
+    def rate_reply(self, platform: str, chat: str, sender: str, reply_id: int, rating: int) -> str | None:
+        """A person's +1 or -1 for the reply in a row; its text, or None if there is no such reply in this chat."""
+        m = t.message
+        with self._writing() as connection:
+            text = connection.scalar(
+                select(m.c.text)
+                .join_from(m, t.chat)
+                .where(self._in_chat(platform, chat), m.c.id == reply_id, m.c.role == "bot", m.c.deleted_at.is_(None))
+            )
+            if text is not None:
+                self._rate(connection, reply_id, self._ensure_person(connection, platform, sender), rating)
+            return text
 
     def teach(self, platform: str, chat: str, sender: str, text: str, thread: str | None = None) -> bool:
         """What the last reply in the chat should have been; the latest counts. False if there is no reply."""
@@ -210,6 +222,13 @@ class ConversationStore(PeopleRecords, LearningRecords):
             learnable=learnable,
             left_out=pairs.left_out,
         )
+
+    def _rate(self, connection: Connection, reply: int, person: int, rating: int) -> None:
+        f = t.feedback
+        mine = and_(f.c.message_id == reply, f.c.person_id == person)
+        if not connection.execute(update(f).where(mine).values(rating=rating, at=now())).rowcount:
+            row = {"message_id": reply, "person_id": person, "rating": rating, "at": now()}
+            connection.execute(insert(f).values(row))
 
     def _find(self, connection: Connection, chat: int, platform_message_id: str) -> int | None:
         here: ColumnElement[bool] = t.message.c.chat_id == chat

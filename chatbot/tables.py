@@ -1,7 +1,8 @@
 """The tables, and nothing but the tables: no queries, no connection. Portable between SQLite and PostgreSQL.
 
 Rows of `message` are never deleted, only emptied (`deleted_at`): their ids are what data sets and models point to.
-People and chats are kept as keyed hashes (`chatbot.identity`); the platform's own ids of people are nowhere.
+People and chats are kept as keyed hashes (`chatbot.identity`); the platform's own ids of people are nowhere but in the
+envelope of a message that is not done with.
 All times are aware and UTC. The revision under `migrations/` builds the same tables; a test compares the two.
 """
 
@@ -139,7 +140,28 @@ message = Table(
     UniqueConstraint("chat_id", "platform_message_id"),
     Index(None, "chat_id", "id"),
     CheckConstraint("role IN ('user', 'bot')", name="role"),
-    CheckConstraint("delivery IN ('pending', 'sending', 'sent', 'unknown')", name="delivery"),
+    CheckConstraint("delivery IN ('pending', 'sending', 'sent', 'failed', 'unknown')", name="delivery"),
+)
+
+# What messengers delivered, from its arrival until its reply is out: docs/decisions/delivery.md.
+inbox = Table(
+    "inbox",
+    metadata,
+    _id(),
+    _reference("chat_id", "chat"),
+    _reference("person_id", "person", index=True),
+    Column("platform_message_id", String(255), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    # The message as it came, with the platform's own ids, and what is answered: JSON, null when all is done.
+    Column("envelope", Text),
+    Column("reply", Text),
+    # Null for what is answered but not stored, such as commands.
+    _reference("reply_id", "message", nullable=True),
+    # The platform's ids of the reply's parts that are out.
+    Column("sent", JSON, nullable=False),
+    _moment("created_at"),
+    UniqueConstraint("chat_id", "platform_message_id"),
+    CheckConstraint("state IN ('received', 'pending', 'sending', 'sent', 'failed', 'unknown')", name="state"),
 )
 
 consent = Table(

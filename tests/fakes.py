@@ -67,7 +67,9 @@ class MemorySpine:
         """True the first time."""
         if _key(message) in self.kept.keys() | self._done:
             return False
-        self._newest[message.platform, message.chat] = message.message_id
+        if message.message_id.isdigit():
+            before = self._newest.get((message.platform, message.chat), "0")
+            self._newest[message.platform, message.chat] = max(before, message.message_id, key=int)
         self.kept[_key(message)] = Waiting(message, None, "received")
         self.states.append((message.message_id, "received"))
         return True
@@ -109,14 +111,18 @@ class MemorySpine:
         self.moved.append((old_chat, new_chat))
 
     async def newest(self, platform: str, chat: str) -> str | None:
-        """The id accepted last."""
+        """The largest number accepted."""
         return self._newest.get((platform, chat))
+
+    async def chats(self, platform: str) -> Sequence[str]:
+        """Those with a message accepted."""
+        return [chat for found, chat in self._newest if found == platform]
 
     def _set(self, message: Message, state: str, **changes: Any) -> None:
         self.states.append((message.message_id, state))
         found = self.kept.get(_key(message))
         if found is not None:
-            self.kept[_key(message)] = replace(found, state=state, **changes)
+            self.kept[_key(message)] = replace(found, **{"state": state, **changes})
 
 
 def _key(message: Message) -> tuple[str, str, str | None, str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -14,8 +17,11 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, make_url
 from sqlalchemy.schema import CreateTable
+from talking import KEY, rows, said
 
 from chatbot import schema
+from chatbot.errors import DatabaseOutdatedError
+from chatbot.store import ConversationStore
 from chatbot.tables import metadata
 
 
@@ -83,6 +89,31 @@ def test_down_and_up_again(tmp_path: Path) -> None:
     assert tables_of(url) == before
 
 
+def test_a_database_of_the_first_release_is_upgraded_and_used(tmp_path: Path) -> None:
+    """A stored database of revision 0001 keeps its rows, gets a copy beside it, and takes a messenger's messages."""
+    file = tmp_path / "old.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript((Path(__file__).parent / "data" / "revision_0001.sql").read_text("utf-8"))
+    url = f"sqlite:///{file}"
+    with pytest.raises(DatabaseOutdatedError, match="chatbot db upgrade"):
+        schema.require_current(url)
+
+    copy = schema.upgrade(url)
+
+    assert copy is not None
+    assert schema.check(url) == []
+    store = ConversationStore(url, KEY)
+    kept = [(record.kind, record.text) for record in store.my_data("telegram", "me")]
+    message = said("new", 7, "c", "telegram")
+    accepted = store.accept(message)
+    history = store.history(store.record_message(message).id, 6)
+    store.close()
+    assert kept == [("message", "hi"), ("reply", "hello"), ("rating", "+1"), ("consent", "given")]
+    assert accepted
+    assert history == ["hi", "hello"]
+    assert rows(url, "SELECT delivery FROM message WHERE role = 'bot'") == [("sent",)]
+
+
 def test_command_line_takes_the_url(tmp_path: Path) -> None:
     """`alembic -x url=... upgrade head` works in a checkout, with nothing but pyproject.toml."""
     root = Path(__file__).resolve().parent.parent
@@ -113,5 +144,5 @@ def test_tables_have_postgresql_ddl() -> None:
     dialect = make_url("postgresql://").get_dialect()()
     ddl = [str(CreateTable(table).compile(dialect=dialect)) for table in metadata.sorted_tables]
 
-    assert len(ddl) == 13
+    assert len(ddl) == 14
     assert all("created_at TIMESTAMP WITHOUT" not in text for text in ddl)

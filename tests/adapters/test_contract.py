@@ -164,7 +164,7 @@ def test_double_and_engine_fit_their_protocols() -> None:
     async def answer(message: Message) -> Reply:
         return await ScriptedEngine(ChatbotError("no")).reply([], message.text)
 
-    asyncio.run(adapter.run(spine))
+    asyncio.run(adapter.run(MemorySpine(answer)))
 
 
 def utf16(text: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from fakes import ScriptedEngine, WordRules
@@ -16,6 +18,7 @@ from chatbot.errors import EngineBusyError, UsageError
 from chatbot.guard import GuardedEngine
 from chatbot.messages import Message, Reply
 from chatbot.store import ConversationStore
+from chatbot.wording import CHINESE, ENGLISH
 
 
 @pytest.fixture
@@ -221,7 +224,7 @@ def test_rule_before_answers_in_place_of_the_engine(
     """What a rule answers never reaches the engine, and the reply names the rule."""
     [reply] = ask(conversations, said("an alarm", 1))
 
-    assert Reply("help is near", "rules", "rules", detail="crisis") == reply
+    assert Reply("help is near", "rules", "rules", detail="crisis", id=reply.id) == reply
     assert engine.asked == []
     assert kept(store) == ["an alarm", "help is near"]
 
@@ -281,3 +284,115 @@ def test_any_text_is_answered_and_stored(store: ConversationStore, text: str) ->
     [reply] = ask(conversations, said(text, 1))
 
     assert reply == store.stored_reply(store.record_message(said(text, 1)).id)
+
+
+def messengers(text: str, number: int, **more: Any) -> Message:
+    """A message on Telegram."""
+    return said(text, number, "-5", "telegram", **more)
+
+
+def accept_and_ask(conversations: Conversations, *messages: Message) -> list[Reply]:
+    """The replies to messages that a messenger delivers one after another."""
+
+    async def one_by_one() -> list[Reply]:
+        assert all([await conversations.accept(message) for message in messages])
+        return [await conversations.answer(message) for message in messages]
+
+    return asyncio.run(one_by_one())
+
+
+def test_an_accepted_message_is_followed_to_its_end(conversations: Conversations, store: ConversationStore) -> None:
+    """It waits until there is a reply, then until that is out; delivered again, it is not taken."""
+    message = messengers("hi", 1)
+
+    async def follow() -> list[tuple[str, str | None]]:
+        await conversations.accept(message)
+        states = await states_of(conversations)
+        reply = await conversations.answer(message)
+        states += await states_of(conversations)
+        await conversations.sending(message)
+        states += await states_of(conversations)
+        await conversations.done(message, "sent", ["70"])
+        assert states[1:] == [("pending", reply.text), ("sending", reply.text)]
+        assert await states_of(conversations) == []
+        assert not await conversations.accept(message)
+        return states
+
+    assert asyncio.run(follow())[0] == ("received", None)
+
+
+async def states_of(conversations: Conversations) -> list[tuple[str, str | None]]:
+    """What waits on Telegram, and what is to be said to it."""
+    return [(found.state, found.reply and found.reply.text) for found in await conversations.waiting("telegram")]
+
+
+def test_a_commands_reply_waits_to_be_sent(conversations: Conversations) -> None:
+    """A command is stored nowhere, but its reply survives a crash before it is sent; its words wait no longer."""
+    [reply] = accept_and_ask(conversations, messengers("/good at nothing", 1))
+
+    [found] = asyncio.run(conversations.waiting("telegram"))
+
+    assert (found.state, found.reply) == ("pending", reply)
+    assert found.message.text == ""
+
+
+def test_an_edit_on_the_way_is_what_the_engine_sees(conversations: Conversations, engine: ScriptedEngine) -> None:
+    """A message edited between its arrival and its answer is answered, and stored, as it was edited."""
+    message = messengers("helo", 1)
+
+    async def edit_first() -> Reply:
+        await conversations.accept(message)
+        await conversations.edit(replace(message, text="hello"))
+        return await conversations.answer(message)
+
+    assert asyncio.run(edit_first()).text == "heard hello"
+    assert engine.asked == [([], "hello")]
+
+
+def test_a_message_deleted_on_the_way_is_not_answered(
+    conversations: Conversations, store: ConversationStore, engine: ScriptedEngine
+) -> None:
+    """What was erased before it was answered is neither stored nor shown to the engine; there is nothing to say."""
+    message = messengers("hello", 1)
+
+    async def erase_first() -> Reply:
+        await conversations.accept(message)
+        await conversations.erase("telegram", "-5", "1")
+        return await conversations.answer(message)
+
+    assert asyncio.run(erase_first()).text == ""
+    assert engine.asked == []
+    assert store.my_data("telegram", "me") == []
+
+
+def test_thanks_for_a_rating_are_in_the_replys_language(conversations: Conversations) -> None:
+    """A line of thanks for a reply of this chat; None for another chat's, for nonsense, for numbers past all rows."""
+    replies = accept_and_ask(conversations, messengers("hi", 1), messengers("你好", 2))
+    english, chinese = (reply.id or 0 for reply in replies)
+
+    async def rate(chat: str, reply_id: int, rating: int) -> str | None:
+        return await conversations.rate("telegram", chat, "me", reply_id, rating)
+
+    assert asyncio.run(rate("-5", english, 1)) == ENGLISH.rated[1]
+    assert asyncio.run(rate("-5", chinese, -1)) == CHINESE.rated[-1]
+    assert [
+        asyncio.run(rate(*wrong))
+        for wrong in (("-6", english, 1), ("-5", english, 5), ("-5", 10**30, 1), ("-5", -1, 1))
+    ] == [None] * 4
+
+
+def test_a_chat_that_moves_while_it_is_answered(conversations: Conversations, store: ConversationStore) -> None:
+    """What came under the old id is answered, finished and known under the new one."""
+    message = messengers("hi", 1)
+
+    async def move_in_between() -> bool:
+        await conversations.accept(message)
+        await conversations.move("telegram", "-5", "-100")
+        await conversations.answer(message)
+        await conversations.done(message, "sent")
+        return await conversations.accept(message)
+
+    assert not asyncio.run(move_in_between())
+    assert store.waiting("telegram") == []
+    assert not store.knows_chat("telegram", "-5")
+    assert store.stats().chats == {"telegram": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ def test_reply_row_holds_all_that_produced_it(store: ConversationStore, url: str
     reply = Reply("hello", "m1", "seq2seq", -0.5, 31.0, {"temperature": 0.7, "beam": 3}, 11, "first")
     assert store.stored_reply(message.id) is None
 
-    store.record_reply(message.id, reply)
+    row = store.record_reply(message.id, reply)
 
-    assert store.stored_reply(message.id) == reply
+    assert store.stored_reply(message.id) == replace(reply, id=row)
 
 
 def test_times_are_utc(store: ConversationStore, url: str) -> None:
