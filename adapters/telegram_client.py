@@ -160,7 +160,7 @@ class Client:
 
         Not as python-telegram-bot's objects: it refuses a whole batch for one update that it cannot read.
         """
-        wanted = {"offset": offset, "timeout": wait_s, "limit": limit, "allowed_updates": list(ALLOWED_UPDATES)}
+        wanted = {"offset": offset, "timeout": round(wait_s), "limit": limit, "allowed_updates": list(ALLOWED_UPDATES)}
         # The name is spelt so that the library takes it for a method that it does not know, and gives what came.
         result = await self.bot.do_api_request("get__updates", wanted, read_timeout=wait_s + self._timeout_s)
         return result if isinstance(result, list) else []

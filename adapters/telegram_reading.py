@@ -114,9 +114,9 @@ def _migration(message: TelegramMessage) -> Moved | None:
 def _person(message: TelegramMessage) -> User | None:
     """The person who wrote a message. Nobody for channels, anonymous admins and whatever else speaks for a chat."""
     sender = message.from_user
-    return (
-        None if sender is None or sender.is_bot or message.sender_chat or message.chat.type == Chat.CHANNEL else sender
-    )
+    if sender is None or sender.is_bot or message.sender_chat is not None or message.chat.type == Chat.CHANNEL:
+        return None
+    return sender
 
 
 def _said(message: TelegramMessage, me: User, ambient: bool) -> Said | Wordless | None:
@@ -190,9 +190,7 @@ def _without_mention(text: str, entities: tuple[MessageEntity, ...], me: User) -
     kept, at, found = [], 0, False
     for entity in entities:
         start, end = 2 * entity.offset, 2 * (entity.offset + entity.length)
-        if entity.type not in {MessageEntity.MENTION, MessageEntity.TEXT_MENTION} or not at <= start < end <= len(
-            units
-        ):
+        if entity.type not in _MENTIONS or not at <= start < end <= len(units):
             continue
         name = units[start:end].decode("utf-16-le", "replace")
         if entity.user == me if entity.user else name.casefold() == f"@{me.username}".casefold():
