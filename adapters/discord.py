@@ -183,15 +183,19 @@ async def _client(settings: DiscordSettings, pace: Pace, sessions: Sessions) -> 
 
 @asynccontextmanager
 async def _ended(client: Handlers) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """A list for tasks that use the client: in the end it is closed, cleanly for Discord, and then they are."""
+    """A list for tasks that use the client: in the end they are cancelled, then it is closed.
+
+    In this order Discord is left with code 1000, and shows the bot as gone: while the library still receives, it
+    closes with its own.
+    """
     tasks: list[asyncio.Task[None]] = []
     try:
         yield tasks
     finally:
-        await client.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
 
 
 async def _login(client: Handlers) -> None:

@@ -140,6 +140,7 @@ class ShardedClient(Handlers, discord.AutoShardedClient):
 
 def make_client(settings: DiscordSettings, pace: Pace, sessions: Sessions, shards: int = 1) -> Handlers:
     """A client for so many shards. It keeps no messages and no members, and mentions nobody."""
+    discord.VoiceClient.warn_nacl = discord.VoiceClient.warn_dave = False  # Nobody wants it to speak.
     kind = ShardedClient if shards > 1 else SingleClient
     client = kind(
         intents=settings.intents,

@@ -24,7 +24,7 @@ from adapters.courtesy import text_only, too_fast
 from adapters.discord_outbound import NETWORK_ERRORS
 from adapters.discord_settings import DiscordSettings, Pace
 from adapters.discord_text import is_from_person, is_to, language_of, words_of
-from adapters.lanes import Lanes
+from adapters.lanes import Lanes, where
 from chatbot.errors import DatabaseError
 from chatbot.messages import Message
 
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 PLATFORM = "discord"
 LONGEST_GAP_S = 24 * 3600  # older messages are not answered any more: their writers have gone
 _MOST_PER_CHANNEL = 2000  # messages
+_GUILDS_WAIT_S = 10
 _READ_AT_ONCE = 8  # channels
 _READ_TRIES = 6
 _SEEN = 4096  # ids of messages; a session is resumed with less than that
@@ -160,7 +161,7 @@ class DiscordInbound:
     async def _look_back(self) -> None:
         """Take what was written while no session was there to tell of it."""
         try:
-            await asyncio.wait_for(self.ready.wait(), 5 * self._pace.guilds)
+            await asyncio.wait_for(self.ready.wait(), _GUILDS_WAIT_S)
         except TimeoutError:
             log.warning("discord: not all servers are there yet")
         reading = asyncio.Semaphore(_READ_AT_ONCE)
@@ -208,8 +209,7 @@ class DiscordInbound:
                     channel = await self._client.fetch_channel(place) if isinstance(place, int) else place
                     if not isinstance(channel, Channel):
                         return []
-                    history = channel.history(after=start, limit=_MOST_PER_CHANNEL, oldest_first=True)
-                    return [message async for message in history]
+                    return await _messages(channel, start)
                 except (discord.Forbidden, discord.NotFound, discord.InvalidData):
                     return []
                 except (discord.HTTPException, *NETWORK_ERRORS) as error:
@@ -217,6 +217,17 @@ class DiscordInbound:
                 await asyncio.sleep(pause)
                 pause *= 2
         raise failure
+
+
+async def _messages(channel: Channel, after: discord.Object) -> list[discord.Message]:
+    """The messages of a channel, the oldest first, up to one that the library cannot read."""
+    found = []
+    try:
+        async for message in channel.history(after=after, limit=_MOST_PER_CHANNEL, oldest_first=True):
+            found.append(message)
+    except (LookupError, TypeError, ValueError) as error:
+        log.warning("discord: a message of the past cannot be read: %s", where(error))
+    return found
 
 
 def decide(

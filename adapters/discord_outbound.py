@@ -105,7 +105,7 @@ class DiscordOutbound:
 
     async def _keep_typing(self, message: Message) -> None:
         channel = self._client.get_partial_messageable(int(message.chat))
-        with suppress(discord.HTTPException, *NETWORK_ERRORS):  # An answer needs no typing sign.
+        with suppress(Exception):  # An answer needs no typing sign, and none is tried again where one is refused.
             while True:
                 await channel.typing()
                 await asyncio.sleep(self._pace.typing)

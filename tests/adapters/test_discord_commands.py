@@ -1,0 +1,323 @@
+"""Slash commands, buttons and what an operator asks of Discord, by the real library against the emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from unittest.mock import patch
+
+import pytest
+from discord_server import APP_ID, BOT_ID, TOKEN, DiscordServer, Fault
+from discord_talk import FAST, adapter, answered
+from discord_world import Json
+from fakes import MemorySpine
+
+from adapters import lanes
+from adapters.admission import Admission
+from adapters.base import Finding
+from adapters.discord import diagnose, sync_commands
+from chatbot.access import Access, AccessList, Limits
+from chatbot.errors import ChatbotError, UsageError
+from chatbot.messages import Message, Reply
+
+ME = f"<@{BOT_ID}>"
+COMMANDS = {"chat", "reset", "help", "privacy", "consent", "mydata", "forget", "stats", "teach"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lanes' pauses in a test's time."""
+    monkeypatch.setattr(lanes, "_FIRST_PAUSE_S", 0.02)
+
+
+async def told(server: DiscordServer, state: Json, count: int = 1) -> list[str]:
+    """What somebody got who interacted, when it is so much."""
+    await server.until(lambda: len(state["messages"]) >= count)
+    return [message["content"] for message in state["messages"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text", "hidden"),
+    [
+        ("chat", {"text": "hello"}, "hello", False),
+        ("chat", {"text": "/mydata"}, "/mydata", True),
+        ("reset", {}, "/reset", False),
+        ("help", {}, "/help", True),
+        ("privacy", {}, "/privacy", True),
+        ("consent", {}, "/consent", True),
+        ("consent", {"answer": "yes"}, "/consent yes", True),
+        ("mydata", {}, "/mydata", True),
+        ("forget", {}, "/forget", True),
+        ("forget", {"everywhere": True}, "/forget all", True),
+        ("stats", {}, "/stats", True),
+        ("teach", {"text": "Hi!"}, "/teach Hi!", False),
+    ],
+)
+def test_a_slash_command_is_a_message(name: str, options: Mapping[str, object], text: str, hidden: bool) -> None:
+    """Each command reaches the spine as its text, is acknowledged at once, and answered unseen where it is private."""
+
+    async def whole() -> None:
+        spine = MemorySpine()
+        async with DiscordServer() as server, adapter(server, spine):
+            ann = server.world.person("ann")
+            state = await server.command(ann, server.world.channel, name, **options)
+
+            assert await told(server, state) == [f"re: {text}"]
+            message = spine.messages[0]
+            assert (message.text, message.chat, message.sender) == (text, server.world.channel, ann["id"])
+            assert state["response"]["type"] == 5
+            assert (state["response"].get("data") or {}).get("flags", 0) == (64 if hidden else 0)
+            assert server.world.answers(server.world.channel) == ([] if hidden else [f"re: {text}"])
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("help", {}, "/help 中文"),
+        ("consent", {}, "/consent 状态"),
+        ("consent", {"answer": "yes"}, "/consent 同意"),
+        ("forget", {}, "/forget 中文"),
+        ("forget", {"everywhere": True}, "/forget all"),
+    ],
+)
+def test_who_has_set_discord_to_chinese_is_answered_in_chinese(
+    name: str, options: Mapping[str, object], text: str
+) -> None:
+    """The language that Discord names goes with the command."""
+
+    async def whole() -> None:
+        async with DiscordServer() as server, adapter(server, MemorySpine()):
+            ann = server.world.person("ann")
+            state = await server.command(ann, server.world.direct(ann), name, locale="zh-CN", **options)
+
+            assert await told(server, state) == [f"re: {text}"]
+
+    asyncio.run(whole())
+
+
+def test_a_command_is_acknowledged_before_its_answer_is_there() -> None:
+    """However long the answer takes, Discord has its sign at once, and the answer comes later, in its parts."""
+    release = asyncio.Event()
+
+    async def slow(message: Message) -> Reply:
+        await release.wait()
+        return Reply("word " * 600, "m", "echo", id=1)
+
+    async def whole() -> None:
+        async with DiscordServer() as server, adapter(server, MemorySpine(slow)):
+            ann = server.world.person("ann")
+            state = await server.command(ann, server.world.channel, "chat", text="hello")
+            await server.until(lambda: state["response"])
+            assert (state["response"]["type"], state["messages"]) == (5, [])
+            release.set()
+
+            parts = await told(server, state, 2)
+            assert " ".join(parts) == ("word " * 600).strip()
+            assert [bool(message["components"]) for message in state["messages"]] == [False, True]
+
+    asyncio.run(whole())
+
+
+def test_an_expired_interaction_is_answered_in_the_channel_or_in_private() -> None:
+    """When Discord no longer takes the answer, it goes to the channel; what is private goes to the person alone."""
+    release = asyncio.Event()
+
+    async def slow(message: Message) -> Reply:
+        await release.wait()
+        return Reply(f"re: {message.text}", "m", "echo")
+
+    async def whole() -> None:
+        spine = MemorySpine(slow)
+        async with DiscordServer() as server, adapter(server, spine):
+            world = server.world
+            ann = world.person("ann")
+            states = [await server.command(ann, world.channel, "chat", text="hello")]
+            states.append(await server.command(ann, world.channel, "mydata"))
+            await server.until(lambda: all(state["response"] for state in states))
+            for state in states:
+                state["expired"] = True
+            release.set()
+
+            assert await answered(server, world.channel) == ["re: hello"]
+            assert await answered(server, world.direct(ann)) == ["re: /mydata"]
+
+    asyncio.run(whole())
+
+
+def test_a_command_of_an_earlier_start_is_still_answered() -> None:
+    """A command that was acknowledged before a crash gets its answer from the next start, once."""
+
+    async def whole() -> None:
+        spine = MemorySpine()
+        async with DiscordServer() as server:
+            world = server.world
+            ann = world.person("ann")
+            async with adapter(server, spine):
+                server.faults = [Fault("PATCH", "@original", 0, times=1000)]
+                server.faults += [Fault("POST", "/messages$", 503, times=1000)]
+                state = await server.command(ann, world.channel, "chat", text="hello")
+                await server.until(lambda: ("i" + state["payload"]["id"], "sending") in spine.states)
+                adapter_dies = True
+            assert adapter_dies
+            server.faults = []
+            async with adapter(server, spine):
+                assert await answered(server, world.channel) == ["re: hello"]
+                await server.until(lambda: not spine.kept)
+                assert len(server.world.answers(world.channel)) == 1
+
+    asyncio.run(whole())
+
+
+def test_duplicate_interactions_are_answered_once() -> None:
+    """An interaction that is replayed is one command and one answer."""
+
+    async def whole() -> None:
+        spine = MemorySpine()
+        async with DiscordServer() as server, adapter(server, spine):
+            world = server.world
+            ann = world.person("ann")
+            state = await server.command(ann, world.channel, "chat", text="hello")
+            await told(server, state)
+            await server.dispatch("INTERACTION_CREATE", state["payload"])
+            other = await server.command(ann, world.channel, "chat", text="last")
+            await told(server, other)
+
+            assert [message.text for message in spine.messages] == ["hello", "last"]
+            assert len(state["messages"]) == 1
+
+    asyncio.run(whole())
+
+
+def test_who_is_not_let_in_is_told_unseen() -> None:
+    """Somebody on the block list gets a line that only they see, not an error of Discord's."""
+
+    async def whole() -> None:
+        spine = MemorySpine()
+        async with DiscordServer() as server:
+            ann = server.world.person("ann")
+            access = Access(block=AccessList(users=(f"discord:{ann['id']}",)))
+            async with adapter(server, spine, admission=Admission(access, Limits())):
+                state = await server.command(ann, server.world.channel, "chat", text="hello")
+
+                assert await told(server, state) == ["I cannot answer you here now."]
+                assert (state["response"]["data"]["flags"], spine.messages) == (64, [])
+
+    asyncio.run(whole())
+
+
+def test_buttons_rate_a_reply_and_outlive_a_restart() -> None:
+    """Thumbs under a reply rate it, before and after a restart; the thanks are for who pressed alone."""
+
+    async def whole() -> None:
+        spine = MemorySpine()
+        async with DiscordServer() as server:
+            world = server.world
+            ann = world.person("ann")
+            async with adapter(server, spine):
+                await server.say(ann, world.channel, f"{ME} hello")
+                await answered(server, world.channel)
+            reply = list(world.messages[world.channel].values())[-1]
+            up, down = [button["custom_id"] for button in reply["components"][0]["components"]]
+            async with adapter(server, spine):
+                states = [await server.press(ann, reply, custom_id) for custom_id in (up, down)]
+
+                assert [await told(server, state) for state in states] == [["Glad you liked it."]] * 2
+                assert (up, down) == ("fb:1:+", "fb:1:-")
+                assert spine.rated == [(world.channel, ann["id"], 1, rating) for rating in (1, -1)]
+                assert {state["response"]["data"]["flags"] for state in states} == {64}
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    "custom_id",
+    [
+        "fb:2:+",
+        "fb:99999999999999999999999:+",
+        "fb:1:+\n",
+        "fb:-1:+",
+        "fb:１:+",
+        "'; DROP TABLE feedback; --",
+        "",
+        "x" * 100,
+    ],
+)
+def test_hostile_buttons_rate_nothing(custom_id: str) -> None:
+    """Custom ids that are not ours, or name no reply there, get a line and do nothing."""
+
+    async def whole() -> None:
+        spine = MemorySpine()
+        async with DiscordServer() as server, adapter(server, spine):
+            channel = server.world.direct(ann := server.world.person("ann"))
+            await server.say(ann, channel, "hello")
+            await answered(server, channel)
+            reply = list(server.world.messages[channel].values())[-1]
+
+            state = await server.press(ann, reply, custom_id)
+
+            assert await told(server, state) == ["I no longer know this one: please try /help."]
+            assert {reply_id for _, _, reply_id, _ in spine.rated} <= {2}
+
+    asyncio.run(whole())
+
+
+def test_unknown_commands_and_failures_get_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """A command from an earlier sync, and one that fails, are told of unseen; the log has no word of what was said."""
+
+    class Failing(MemorySpine):
+        async def accept(self, message: Message) -> bool:
+            raise ValueError(message.text)
+
+    async def whole() -> None:
+        async with DiscordServer() as server, adapter(server, Failing()):
+            ann = server.world.person("ann")
+            old = await server.command(ann, server.world.channel, "ask", text="hello")
+            failing = await server.command(ann, server.world.channel, "chat", text="my secret")
+
+            assert await told(server, old) == ["I no longer know this one: please try /help."]
+            assert await told(server, failing) == ["That did not work: please try again later."]
+
+    asyncio.run(whole())
+    assert "ValueError" in caplog.text
+    assert "my secret" not in caplog.text
+
+
+def operator(server: DiscordServer, token: str = TOKEN) -> object:
+    """The environment of an operator's command."""
+    return patch.dict(os.environ, {"DISCORD_BOT_TOKEN": token, "DISCORD_API_URL": server.api_url})
+
+
+def test_commands_are_told_to_discord_only_on_demand() -> None:
+    """Starting registers nothing; syncing does, all nine, with what they do in English and Chinese."""
+
+    async def whole() -> None:
+        async with DiscordServer() as server:
+            async with adapter(server, MemorySpine()):
+                assert server.world.commands == []
+            with operator(server):  # type: ignore[attr-defined]
+                assert await sync_commands({}) == len(COMMANDS)
+
+            known = {command["name"]: command for command in server.world.commands}
+            assert set(known) == COMMANDS
+            assert known["help"]["description_localizations"]["zh-CN"] == "我会做什么"
+            assert server.gateway.counted["IDENTIFY"] == 1
+
+    asyncio.run(whole())
+
+
+def test_syncing_says_why_it_failed() -> None:
+    """A refused token is the operator's to mend, an outage is not."""
+
+    async def whole() -> None:
+        async with DiscordServer() as server:
+            with operator(server, "wrong"), pytest.raises(UsageError, match="DISCORD_BOT_TOKEN"):  # type: ignore[attr-defined]
+                await sync_commands({})
+            server.faults = [Fault("PUT", "commands", 503)]
+            with operator(server), pytest.raises(ChatbotError, match="try again later"):  # type: ignore[attr-defined]
+                await sync_commands({})
+
+    asyncio.run(whole())
