@@ -19,6 +19,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 from platformdirs import user_data_path
 
+from chatbot.access import Access, Limits
 from chatbot.errors import UsageError
 from chatbot.learnable import DEFAULT_POLICY, Rule
 
@@ -169,11 +170,47 @@ class LearnSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What `chatbot run` starts, and how it ends."""
+
+    adapters: tuple[str, ...] = ()  # those started when the command names none
+    drain_seconds: float = 8.0  # how long messages are still answered after SIGTERM
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drain_seconds <= 3600:
+            raise UsageError(f"run.drain_seconds is {self.drain_seconds:g}; it must be from 0 to 3600")
+
+
+@dataclass(frozen=True, slots=True)
+class TelegramSettings:
+    """Handed to the adapter, which checks the values. The token is in the environment."""
+
+    ambient: bool = False  # answer all talk in groups, not only what is addressed to the bot
+    webhook_url: str = ""  # the public https address that Telegram calls; "": poll
+    webhook_host: str = "127.0.0.1"  # the address to listen on behind it
+    webhook_port: int = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class DiscordSettings:
+    """Handed to the adapter, which checks the values. The token is in the environment."""
+
+    message_content: bool = False  # ask for the privileged intent
+    ambient: tuple[int, ...] = ()  # ids of channels where everything is answered
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything `config.yaml` may hold."""
 
     chat: ChatSettings = field(default_factory=ChatSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
+    run: RunSettings = field(default_factory=RunSettings)
+    access: Access = field(default_factory=Access)
+    limits: Limits = field(default_factory=Limits)
+    telegram: TelegramSettings = field(default_factory=TelegramSettings)
+    discord: DiscordSettings = field(default_factory=DiscordSettings)
+    platforms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of adapters from other packages
 
 
 def home() -> Path:
@@ -192,10 +229,15 @@ def database_url() -> str:
     return URL.create("sqlite", database=str(home() / "chatbot.db")).render_as_string(hide_password=False)
 
 
-def load_settings() -> Settings:
-    """The file `CHATBOT_CONFIG` names, else `config.yaml` in the home folder, else the built-in defaults."""
+def settings_file() -> Path:
+    """The file `CHATBOT_CONFIG` names, else `config.yaml` in the home folder, where there may be none."""
     named = os.environ.get("CHATBOT_CONFIG")
-    path = Path(named).expanduser() if named else home() / "config.yaml"
-    if not named and not path.exists():
+    return Path(named).expanduser() if named else home() / "config.yaml"
+
+
+def load_settings() -> Settings:
+    """What the configuration file says, else the built-in defaults; UsageError if a file is named and not there."""
+    path = settings_file()
+    if not os.environ.get("CHATBOT_CONFIG") and not path.exists():
         return Settings()
     return build(Settings, read_yaml(path), str(path))

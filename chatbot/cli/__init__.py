@@ -7,7 +7,6 @@ that `chatbot --help` loads no model library.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import warnings
@@ -15,10 +14,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from adapters.streams import is_terminal, never_fail_to_encode
-from chatbot.cli import learn, log, models, talk
+from chatbot.cli import care, learn, log, models, serve, talk
+from chatbot.cli.journal import log_to_stderr
 from chatbot.errors import ChatbotError, UsageError
 
-_GROUPS = (talk, learn, models, log)
+_GROUPS = (talk, serve, learn, models, log, care)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 ran but something failed, 2 wrong use or configuration, 130 interrupted."""
     parsed = build_parser().parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     if not parsed.debug:
         warnings.simplefilter("ignore")
     try:

@@ -323,7 +323,9 @@ def test_an_accepted_message_is_followed_to_its_end(conversations: Conversations
 
 async def states_of(conversations: Conversations) -> list[tuple[str, str | None]]:
     """What waits on Telegram, and what is to be said to it."""
-    return [(found.state, found.reply and found.reply.text) for found in await conversations.waiting("telegram")]
+    return [
+        (found.state, found.reply.text if found.reply else None) for found in await conversations.waiting("telegram")
+    ]
 
 
 def test_a_commands_reply_waits_to_be_sent(conversations: Conversations) -> None:
