@@ -61,7 +61,7 @@ def read_token() -> str:
             token = Path(file).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise UsageError(f"TELEGRAM_BOT_TOKEN_FILE: {file} cannot be read: {reason}; check the path") from None
+            raise UsageError(f"the file {file} cannot be read ({reason}): check TELEGRAM_BOT_TOKEN_FILE") from None
     if not token:
         raise UsageError(
             "there is no Telegram token: make a bot with @BotFather and put its token into TELEGRAM_BOT_TOKEN, "
@@ -131,7 +131,7 @@ class Client:
         keep_token_out_of_logs()
         base = (os.environ.get("TELEGRAM_API_URL") or _OFFICIAL).rstrip("/")
         if not re.match(r"https?://[^/]", base):
-            raise UsageError(f"TELEGRAM_API_URL is {base!r}; it must begin with http:// or https://")
+            raise UsageError(f"TELEGRAM_API_URL is {base!r}: it must begin with http:// or https://")
         self.host = httpx.URL(base).host
         self._requests = [
             _Request(size, timeout_s, timeout_s, connect_timeout=min(10.0, timeout_s), pool_timeout=timeout_s)

@@ -85,19 +85,19 @@ def read(update: Update, me: User, *, ambient: bool = False) -> Event | None:
 
 def _pressed(update: Update) -> Pressed | None:
     query = update.callback_query
-    # Without a message the button hangs on something sent by way of another chat: never one of ours.
-    if query is None or query.message is None or query.from_user.is_bot:
+    if query is None:
         return None
     wanted = _FEEDBACK.fullmatch(query.data or "")
     message = Message(
         platform=PLATFORM,
-        chat=str(query.message.chat.id),
+        # Without a message the button hangs on something that was sent by way of another chat: never one of ours.
+        chat=str(query.message.chat.id) if query.message else "",
         sender=str(query.from_user.id),
         text="",
-        message_id=str(query.message.message_id),
+        message_id=str(query.message.message_id) if query.message else "",
         sent_at=datetime.now(UTC),  # Telegram does not say when a button was pressed
     )
-    if wanted is None:
+    if wanted is None or query.message is None:
         return Pressed(query.id, message, 0, 0)
     return Pressed(query.id, message, int(wanted["id"]), 1 if wanted["sign"] == "+" else -1)
 

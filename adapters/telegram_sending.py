@@ -43,11 +43,13 @@ class TelegramOutbound:
         self._calls: set[asyncio.Task[None]] = set()
 
     def parts(self, message: Message, reply: Reply) -> Sequence[str]:
-        """The text in parts of at most 4096 UTF-16 units, at least one. In groups it pings nobody."""
+        """The text in parts of at most 4096 UTF-16 units, of blank text one that shows. In groups it pings nobody."""
         text = _SURROGATE.sub("\ufffd", reply.text)
         if message.chat.startswith("-"):
             # A word joiner, which nobody sees: a model repeats the names that people wrote.
             text = _MENTION.sub("@\u2060", text)
+        if not text:  # the message was erased meanwhile
+            return []
         return [part for part in split_text(text, LIMIT, _units) if _visible(part)] or [_NOTHING_TO_SEE]
 
     async def turn(self, message: Message) -> None:

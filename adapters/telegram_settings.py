@@ -31,9 +31,9 @@ class TelegramSettings:
 
     def __post_init__(self) -> None:
         if self.webhook_url and not _ADDRESS.fullmatch(self.webhook_url):
-            raise UsageError(f"telegram.webhook_url is {self.webhook_url!r}; it must be an https:// address")
+            raise UsageError(f"telegram.webhook_url is {self.webhook_url!r}: it must be an https:// address")
         if not 0 <= self.webhook_port <= 65535:
-            raise UsageError(f"telegram.webhook_port is {self.webhook_port}; it must be from 0 to 65535")
+            raise UsageError(f"telegram.webhook_port is {self.webhook_port}: it must be from 0 to 65535")
 
     @classmethod
     def of(cls, section: Mapping[str, object]) -> TelegramSettings:
@@ -41,8 +41,8 @@ class TelegramSettings:
         kinds = {item.name: type(item.default) for item in fields(cls)}
         for key, value in section.items():
             if key not in kinds:
-                raise UsageError(f"telegram: unknown key {key!r}; known: {', '.join(sorted(kinds))}")
+                raise UsageError(f"telegram has no key {key!r}: write one of {', '.join(sorted(kinds))}")
             if type(value) is not kinds[key]:
-                raise UsageError(f"telegram.{key} is {value!r}; it must be of the kind of {kinds[key].__name__}")
+                raise UsageError(f"telegram.{key} is {value!r}: it must be of the kind {kinds[key].__name__}")
         values: dict[str, Any] = dict(section)
         return cls(**values)

@@ -287,6 +287,8 @@ class TelegramServer:
             self._poller.set_exception(Refusal(409, "Conflict: terminated by setWebhook request"))
         self.webhook = dict(params) if url else {}
         self._allowed = params.get("allowed_updates", self._allowed)
+        async with self._news:
+            self._news.notify_all()
         return True
 
     async def _do_deletewebhook(self, params: Json) -> bool:

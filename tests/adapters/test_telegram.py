@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from fakes import MemorySpine
-from telegram_people import ANONYMOUS_ADMIN, Json, person, units
-from telegram_server import BOT, Chat, TelegramServer
+from telegram_people import ANONYMOUS_ADMIN, Chat, Json, person, units
+from telegram_server import BOT, TelegramServer
 from telegram_stage import running, scene
 
 from adapters.admission import Admission
@@ -391,7 +392,7 @@ def test_long_replies_come_in_parts(scene: Play, script: str) -> None:
     assert len(spine.ids["1"]) >= 3
 
 
-@pytest.mark.parametrize(("said", "shown"), [("", "…"), ("\u200b\u2060", "…"), ("half \ud83d", "half \ufffd")])
+@pytest.mark.parametrize(("said", "shown"), [(" ", "…"), ("\u200b\u2060", "…"), ("half \ud83d", "half \ufffd")])
 def test_something_can_always_be_sent(scene: Play, said: str, shown: str) -> None:
     """A reply that Telegram would take for blank, or that is no proper text, still gives a message."""
 
@@ -402,6 +403,23 @@ def test_something_can_always_be_sent(scene: Play, said: str, shown: str) -> Non
         async with running(server, MemorySpine(odd)):
             await server.say(server.chat(501), "hi")
             assert await server.until_sent(1) == [shown]
+
+    scene(act)
+
+
+def test_an_empty_reply_is_not_sent(scene: Play) -> None:
+    """It stands for a message that was erased before it was answered."""
+
+    async def erased(message: Message) -> Reply:
+        return Reply("", "command", "command", detail="erased")
+
+    spine = MemorySpine(erased)
+
+    async def act(server: TelegramServer) -> None:
+        async with running(server, spine):
+            await server.say(server.chat(501), "hi")
+            await server.until(lambda: spine.ids)
+        assert server.made("sendMessage") == []
 
     scene(act)
 
@@ -418,6 +436,11 @@ def test_nobody_is_pinged_in_a_group(scene: Play) -> None:
     scene(act)
 
 
+def shows(chat: Chat, texts: list[str]) -> bool:
+    """Whether the buttons under the second message have these texts."""
+    return [button["text"] for button in chat.messages[2]["reply_markup"]["inline_keyboard"][0]] == texts
+
+
 def test_thumbs_rate_a_reply(scene: Play) -> None:
     """The buttons carry the reply's number, a press is rated in its chat, answered, and marked under the reply."""
     spine = MemorySpine()
@@ -431,12 +454,8 @@ def test_thumbs_rate_a_reply(scene: Play) -> None:
             assert [(button["text"], button["callback_data"]) for button in row] == [("👍", "fb:1:+"), ("👎", "fb:1:-")]
             for data, texts in (("fb:1:-", ["👍", "👎 ✓"]), ("fb:1:-", ["👍", "👎 ✓"]), ("fb:1:+", ["👍 ✓", "👎"])):
                 query = await server.press(ann, 2, data)
-                await server.until(lambda query=query: query in server.answered)
-                await server.until(
-                    lambda texts=texts: (
-                        [button["text"] for button in ann.messages[2]["reply_markup"]["inline_keyboard"][0]] == texts
-                    )
-                )
+                await server.until(partial(server.answered.get, query))
+                await server.until(partial(shows, ann, texts))
                 assert server.answered[query] == "Glad you liked it."
 
     scene(act)
@@ -467,6 +486,21 @@ def test_callback_data_that_is_not_ours_is_harmless(scene: Play, data: str | Non
             query = await server.press(ann, 2, data)
             await server.until(lambda: query in server.answered)
             assert server.answered[query] is None
+
+    scene(act)
+    assert spine.rated == []
+
+
+def test_a_press_without_a_message_is_answered(scene: Play) -> None:
+    """As on what was sent by way of another chat: it is none of ours."""
+    spine = MemorySpine()
+
+    async def act(server: TelegramServer) -> None:
+        async with running(server, spine):
+            server.open_queries.add("7")
+            pressed = {"id": "7", "from": ANN, "chat_instance": "1", "inline_message_id": "x", "data": "fb:1:+"}
+            await server.push("callback_query", pressed)
+            await server.until(lambda: "7" in server.answered)
 
     scene(act)
     assert spine.rated == []

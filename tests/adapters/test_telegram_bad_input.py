@@ -13,6 +13,8 @@ from telegram_people import Chat, Json, person
 from telegram_server import BOT, TelegramServer
 from telegram_stage import running, scene
 
+from chatbot.messages import Message, Reply
+
 __all__ = ["scene"]
 Play = Callable[..., None]
 PRIVATE: Json = {"id": 501, "type": "private", "first_name": "secret"}
@@ -104,7 +106,11 @@ TEXTS = {
 @pytest.mark.parametrize("case", TEXTS)
 def test_odd_texts_are_answered(scene: Play, case: str) -> None:
     """They reach the spine as they are, but for what no database takes, and have an answer."""
-    spine = MemorySpine()
+
+    async def shortly(message: Message) -> Reply:
+        return Reply(message.text[:4000], "m", "echo")
+
+    spine = MemorySpine(shortly)
 
     async def act(server: TelegramServer) -> None:
         async with running(server, spine):

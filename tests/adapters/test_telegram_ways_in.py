@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Callable
+from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -61,7 +64,7 @@ def test_a_webhook_brings_messages(scene: Play) -> None:
         ("/hook", {}, b"{}", 403),
         ("/hook", {SECRET_HEADER: "guessed"}, b"{}", 403),
         ("/hook", {SECRET_HEADER: "\udcff\u00e4"}, b"{}", 403),
-        ("/hook", {SECRET_HEADER: secret_of(TOKEN)}, b" " * (BODY_LIMIT + 1), 413),
+        ("/hook", {SECRET_HEADER: secret_of(TOKEN)}, b" " * BODY_LIMIT + b"{}", 413),
         ("/hook", {SECRET_HEADER: secret_of(TOKEN)}, b'{"update_id": ', 400),
         ("/hook", {SECRET_HEADER: secret_of(TOKEN)}, b'{"update_id": 7, "message": {}}', 200),
         ("/hook", {SECRET_HEADER: secret_of(TOKEN)}, b"[]", 200),
@@ -78,7 +81,7 @@ def test_what_else_comes_to_the_port(scene: Play, path: str, headers: dict[str, 
             try:
                 async with (
                     ClientSession() as session,
-                    session.post(f"http://127.0.0.1:{port}{path}", data=body, headers=headers) as response,
+                    session.post(f"http://127.0.0.1:{port}{path}", data=BytesIO(body), headers=headers) as response,
                 ):
                     assert response.status == status
             except UnicodeEncodeError:
@@ -147,8 +150,9 @@ def test_a_webhook_left_set_is_named_once_and_waited_for(scene: Play, caplog: py
         server.webhook = {"url": "http://127.0.0.1:1/"}
         async with running(server, MemorySpine()):
             await server.say(server.chat(501), "hi")
-            await asyncio.sleep(0.8)
-            assert 2 <= len(server.made("getUpdates")) <= 8
+            await server.until(lambda: len(server.made("getUpdates")) == 4)
+            pauses = [later.at - earlier.at for earlier, later in pairwise(server.made("getUpdates"))]
+            assert all(pause >= least for pause, least in zip(pauses, (0.05, 0.1, 0.2), strict=True))
             server.webhook = {}
             assert await server.until_sent(1) == ["re: hi"]
 
@@ -184,7 +188,7 @@ def test_a_second_poller_is_named_and_survived(scene: Play, caplog: pytest.LogCa
         ({"TELEGRAM_BOT_TOKEN": "1:wrong"}, "Telegram refuses the bot token"),
         ({"TELEGRAM_BOT_TOKEN": ""}, "there is no Telegram token"),
         ({"TELEGRAM_BOT_TOKEN": "1:a b"}, "holds characters that no token has"),
-        ({"TELEGRAM_BOT_TOKEN": "", "TELEGRAM_BOT_TOKEN_FILE": "/nowhere/token"}, "cannot be read: No such file"),
+        ({"TELEGRAM_BOT_TOKEN": "", "TELEGRAM_BOT_TOKEN_FILE": "/nowhere/token"}, "cannot be read .No such file"),
         ({"TELEGRAM_API_URL": "ftp://bot.example"}, "must begin with http"),
     ],
 )
@@ -202,7 +206,8 @@ def test_what_the_operator_must_mend_ends_the_session(
         assert "1:" not in str(caught.value)
         found = await diagnose({}, watched_s=0)
         assert [finding.ok for finding in found] == [False]
-        assert told.partition(":")[0] in found[0].what
+        assert re.search(told, found[0].what + found[0].mend)
+        assert found[0].mend
 
     scene(act)
 
@@ -211,11 +216,14 @@ def test_a_token_that_is_taken_back_ends_the_session(scene: Play) -> None:
     """As when it was wrong from the beginning."""
 
     async def act(server: TelegramServer) -> None:
-        with pytest.raises(UsageError, match="refuses the bot token"):
+        async def until_it_ends() -> None:
             async with running(server, MemorySpine()) as task:
                 await server.until(lambda: server.made("getUpdates"))
                 server.token = "7:new"
                 await asyncio.wait([task], timeout=5)
+
+        with pytest.raises(UsageError, match="refuses the bot token"):
+            await until_it_ends()
 
     scene(act)
 
@@ -237,7 +245,7 @@ def test_the_token_may_be_in_a_file(scene: Play, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ({"webhok_url": "https://bot.example/"}, "unknown key 'webhok_url'"),
+        ({"webhok_url": "https://bot.example/"}, "has no key 'webhok_url'"),
         ({"webhook_url": "bot.example"}, "must be an https:// address"),
         ({"webhook_port": "8080"}, "webhook_port is '8080'"),
         ({"webhook_port": 70000}, "must be from 0 to 65535"),
