@@ -175,7 +175,7 @@ class TelegramServer:
         """The messages that were carried out."""
         return [call for call in self.made("sendMessage") if call.done]
 
-    async def until(self, happened: Callable[[], Any], seconds: float = 10.0) -> None:
+    async def until(self, happened: Callable[[], Any], seconds: float = 30.0) -> None:
         """Wait until something is so; AssertionError if it does not become so."""
         end = time.monotonic() + seconds
         while not happened():

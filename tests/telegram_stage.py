@@ -53,7 +53,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             async with TelegramServer(**more) as server:
                 monkeypatch.setenv("TELEGRAM_BOT_TOKEN", TOKEN)
                 monkeypatch.setenv("TELEGRAM_API_URL", server.url)
-                await asyncio.wait_for(act(server), 30)
+                await asyncio.wait_for(act(server), 90)
 
         asyncio.run(whole())
 
