@@ -49,10 +49,11 @@ async def adapter(
     pace: Pace = FAST,
     token: str = TOKEN,
     connects: bool = True,
+    drain_s: float = 5.0,
 ) -> AsyncIterator[Run]:
     """The adapter on the emulator, connected unless it is said not to get there; stopped in the end."""
     with patch.dict(os.environ, {"DISCORD_BOT_TOKEN": token, "DISCORD_API_URL": server.api_url}):
-        made = DiscordAdapter(settings or {}, admission or Admission(Access(), Limits()), 5.0, pace=pace)
+        made = DiscordAdapter(settings or {}, admission or Admission(Access(), Limits()), drain_s, pace=pace)
         run = Run(made, asyncio.create_task(made.run(spine)))
         try:
             if connects:

@@ -226,22 +226,23 @@ def test_one_chat_is_answered_in_order_and_others_meanwhile() -> None:
 def test_typing_shows_while_the_bot_thinks() -> None:
     """The sign is given again and again until the answer is there, and not after it."""
 
-    signs = asyncio.Event()
+    signs = {"first": asyncio.Event(), "second": asyncio.Event()}
 
     async def slow(message: Message) -> Reply:
-        if message.text == "second":
-            await signs.wait()
+        await signs[message.text].wait()
         return Reply("done", "m", "echo")
 
     async def whole() -> None:
         async with DiscordServer() as server, adapter(server, MemorySpine(slow)):
             channel = server.world.direct(ann := server.world.person("ann"))
             server.faults = [Fault("POST", "typing", 403)]
-            await server.say(ann, channel, "first")  # A refused sign keeps nothing from being said.
-            await answered(server, channel)
+            await server.say(ann, channel, "first")
+            await server.until(lambda: server.posts("/typing"))
+            signs["first"].set()
+            await answered(server, channel)  # A refused sign keeps nothing from being said.
             await server.say(ann, channel, "second")
             await server.until(lambda: len(server.posts("/typing")) >= 4)
-            signs.set()
+            signs["second"].set()
             await answered(server, channel, 2)
             shown = len(server.posts("/typing"))
             await asyncio.sleep(0.15)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from unittest.mock import patch
 
 import pytest
-from discord_server import APP_ID, BOT_ID, TOKEN, DiscordServer, Fault
-from discord_talk import FAST, adapter, answered
+from discord_server import BOT_ID, TOKEN, DiscordServer, Fault
+from discord_talk import adapter, answered
 from discord_world import Json
 from fakes import MemorySpine
 
 from adapters import lanes
 from adapters.admission import Admission
 from adapters.base import Finding
-from adapters.discord import diagnose, sync_commands
+from adapters.discord import DiscordAdapter, diagnose, sync_commands
 from chatbot.access import Access, AccessList, Limits
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.messages import Message, Reply
@@ -156,13 +156,11 @@ def test_a_command_of_an_earlier_start_is_still_answered() -> None:
         async with DiscordServer() as server:
             world = server.world
             ann = world.person("ann")
-            async with adapter(server, spine):
+            async with adapter(server, spine, drain_s=0.01):
                 server.faults = [Fault("PATCH", "@original", 0, times=1000)]
                 server.faults += [Fault("POST", "/messages$", 503, times=1000)]
                 state = await server.command(ann, world.channel, "chat", text="hello")
                 await server.until(lambda: ("i" + state["payload"]["id"], "sending") in spine.states)
-                adapter_dies = True
-            assert adapter_dies
             server.faults = []
             async with adapter(server, spine):
                 assert await answered(server, world.channel) == ["re: hello"]
@@ -286,7 +284,7 @@ def test_unknown_commands_and_failures_get_a_line(caplog: pytest.LogCaptureFixtu
     assert "my secret" not in caplog.text
 
 
-def operator(server: DiscordServer, token: str = TOKEN) -> object:
+def operator(server: DiscordServer, token: str = TOKEN) -> AbstractContextManager[object]:
     """The environment of an operator's command."""
     return patch.dict(os.environ, {"DISCORD_BOT_TOKEN": token, "DISCORD_API_URL": server.api_url})
 
@@ -298,7 +296,7 @@ def test_commands_are_told_to_discord_only_on_demand() -> None:
         async with DiscordServer() as server:
             async with adapter(server, MemorySpine()):
                 assert server.world.commands == []
-            with operator(server):  # type: ignore[attr-defined]
+            with operator(server):
                 assert await sync_commands({}) == len(COMMANDS)
 
             known = {command["name"]: command for command in server.world.commands}
@@ -314,10 +312,62 @@ def test_syncing_says_why_it_failed() -> None:
 
     async def whole() -> None:
         async with DiscordServer() as server:
-            with operator(server, "wrong"), pytest.raises(UsageError, match="DISCORD_BOT_TOKEN"):  # type: ignore[attr-defined]
+            with operator(server, "wrong"), pytest.raises(UsageError, match="DISCORD_BOT_TOKEN"):
                 await sync_commands({})
             server.faults = [Fault("PUT", "commands", 503)]
-            with operator(server), pytest.raises(ChatbotError, match="try again later"):  # type: ignore[attr-defined]
+            with operator(server), pytest.raises(ChatbotError, match="try again later"):
                 await sync_commands({})
 
     asyncio.run(whole())
+
+
+async def look(server: DiscordServer, settings: Mapping[str, object], token: str = TOKEN) -> dict[str, Finding]:
+    """What diagnosis finds, by the first words."""
+    with operator(server, token):
+        return {" ".join(found.what.split()[:3]): found for found in await diagnose(settings)}
+
+
+def test_diagnosis_finds_what_is_wrong_and_changes_nothing() -> None:
+    """Each fault is named with its cure; a bot that is set up well has none, and no session is begun."""
+
+    async def whole() -> None:
+        async with DiscordServer() as server:
+            new = await look(server, {})
+            with operator(server):
+                await sync_commands({})
+            well = await look(server, {"message_content": True})
+            server.world.flags, server.remaining = 0, 0
+            ill = await look(server, {"message_content": True})
+            refused = await look(server, {}, "wrong")
+            none = await look(server, {}, "")
+            mistyped = await look(server, {"message_contents": True})
+
+            assert not new["Discord does not"].ok
+            assert "sync" in new["Discord does not"].mend
+            assert all(found.ok and not found.mend for found in well.values())
+            assert "Message Content Intent" in ill["Discord does not"].mend
+            assert not ill["sessions left today:"].ok
+            assert "DISCORD_BOT_TOKEN" in refused["Discord does not"].mend
+            assert "DISCORD_BOT_TOKEN" in none["Discord needs a"].mend
+            assert "message_content" in mistyped["discord"].mend
+            assert server.gateway.counted["IDENTIFY"] == 0
+        gone = await look(server, {})
+        assert "network" in gone["Discord cannot be"].mend
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"message_contents": True},
+        {"message_content": "yes"},
+        {"message_content": True, "ambient": "12345"},
+        {"message_content": True, "ambient": ["talk"]},
+        {"ambient": ["12345"]},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:
+    """A mistyped or contradictory setting is named before anything is opened."""
+    with pytest.raises(UsageError, match="discord: "):
+        DiscordAdapter(settings, Admission(Access(), Limits()), 5.0)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from pathlib import Path
+import zlib
 
 import pytest
 from discord_server import BOT_ID, DiscordServer, Fault
-from discord_talk import FAST, adapter, answered, connected
+from discord_talk import FAST, adapter, answered
 from discord_world import CONTENT_INTENT
 from fakes import MemorySpine
 
-from adapters import discord_client, discord_inbound, lanes
-from adapters.discord import diagnose
+from adapters import discord_client, lanes
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.messages import Message, Reply
 
@@ -244,11 +242,10 @@ def test_a_restart_answers_what_came_meanwhile_and_sends_what_was_not_sent() -> 
             world = server.world
             ann, bea = world.person("ann"), world.person("bea")
             hers, other = world.direct(ann), world.direct(bea)
-            async with adapter(server, spine) as run:
+            async with adapter(server, spine, drain_s=0.01):
                 server.faults = [Fault("POST", f"{hers}/messages", 503, times=1000, done=True)]
                 await server.say(ann, hers, "sent, but who knows")
                 await answered(server, hers)
-                run.adapter._drain_seconds = 0.01
             async with adapter(server, spine, pace=FAST) as run:
                 run.task.cancel()  # It dies before it is there.
             await server.say(bea, other, "first words", quietly=True)
@@ -313,5 +310,164 @@ def test_stopping_sends_what_is_being_answered_and_takes_nothing_new() -> None:
             assert texts(spine) == ["hello"]
             await server.until(lambda: server.gateway.closes)
             assert server.gateway.closes == [1000]
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("what", ["API", "gateway"])
+def test_an_outage_at_the_start_is_for_another_try(what: str) -> None:
+    """A first connection that fails ends the run with an ordinary error, and a new run talks."""
+
+    async def whole() -> None:
+        async with DiscordServer() as server:
+            server.gateway.open = False
+            if what == "API":
+                server.faults = [Fault("GET", "users/@me", 503)]
+            async with adapter(server, MemorySpine(), connects=False) as run:
+                outcome = await run.outcome()
+
+            assert outcome is not None
+            assert not isinstance(outcome, ChatbotError)
+            server.gateway.open = True
+            async with adapter(server, MemorySpine()):
+                channel = server.world.direct(ann := server.world.person("ann"))
+                await server.say(ann, channel, "hello")
+                assert await answered(server, channel) == ["re: hello"]
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("token", ["wrong", "", "two words"])
+def test_a_bad_token_is_named_and_never_shown(token: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a token that Discord accepts, a run says which variable to set, and does not show what is in it."""
+
+    async def whole() -> BaseException | None:
+        async with DiscordServer() as server, adapter(server, MemorySpine(), token=token, connects=False) as run:
+            return await run.outcome()
+
+    outcome = asyncio.run(whole())
+
+    assert isinstance(outcome, UsageError)
+    assert "DISCORD_BOT_TOKEN" in str(outcome)
+    assert not token or token not in f"{outcome} {caplog.text}"
+
+
+def test_a_token_that_is_reset_ends_the_run() -> None:
+    """When Discord no longer accepts the token, nothing more is tried with it, and the reply waits for a new one."""
+
+    async def whole() -> None:
+        spine = MemorySpine()
+        async with DiscordServer() as server, adapter(server, spine, drain_s=0.01) as run:
+            server.faults = [Fault("POST", "/messages$", 401, times=1000)]
+            channel = server.world.direct(ann := server.world.person("ann"))
+            await server.say(ann, channel, "hello")
+
+            assert isinstance(await run.outcome(), UsageError)
+            assert len(server.posts()) == 1
+            assert [found.state for found in await spine.waiting("discord")] == ["sending"]
+
+    asyncio.run(whole())
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_missing_intent_is_explained_once(shards: int) -> None:
+    """Close code 4014 ends the run with the cure; without the setting the intent is not asked for at all."""
+
+    async def whole() -> None:
+        async with DiscordServer(shards=shards) as server:
+            server.world.flags = 0
+            async with adapter(server, MemorySpine(), {"message_content": True}, connects=False) as run:
+                outcome = await run.outcome()
+            assert isinstance(outcome, UsageError)
+            assert "message_content to false" in str(outcome)
+            assert server.gateway.counted["IDENTIFY"] <= shards
+            async with adapter(server, MemorySpine()):
+                assert not server.gateway.identified[-1]["intents"] & CONTENT_INTENT
+
+    asyncio.run(whole())
+
+
+def test_sessions_that_end_at_once_are_not_begun_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discord resets the token of a bot that begins 1000 sessions a day: after some an hour there is a pause."""
+    monkeypatch.setattr(discord_client, "_MANY_SESSIONS", 3)
+
+    async def whole() -> None:
+        async with DiscordServer() as server, adapter(server, MemorySpine()) as run:
+            while not run.task.done():
+                await server.gateway.send_op(9, False)
+                await asyncio.sleep(0.02)
+
+            assert isinstance(run.task.exception(), ChatbotError)
+            assert server.gateway.counted["IDENTIFY"] == 3
+
+    asyncio.run(whole())
+
+
+def test_no_session_is_begun_when_none_is_left() -> None:
+    """With its sessions for the day used up, the bot waits until Discord gives new ones."""
+
+    async def whole() -> None:
+        async with DiscordServer() as server:
+            server.remaining = 0
+            begun = asyncio.get_running_loop().time()
+            async with adapter(server, MemorySpine()):
+                assert asyncio.get_running_loop().time() - begun >= 0.1  # what the server names
+
+    asyncio.run(whole())
+
+
+def test_as_many_shards_as_discord_advises() -> None:
+    """With two shards advised there are two connections, and messages of both are answered."""
+
+    async def whole() -> None:
+        async with DiscordServer(shards=2) as server, adapter(server, MemorySpine()):
+            channel = server.world.direct(ann := server.world.person("ann"))
+            await server.say(ann, channel, "hello")
+            await server.say(ann, server.world.channel, f"{ME} hello")
+
+            assert await answered(server, channel) == ["re: hello"]
+            assert await answered(server, server.world.channel) == ["re: hello"]
+            assert [data["shard"] for data in server.gateway.identified] == [[0, 2], [1, 2]]
+
+    asyncio.run(whole())
+
+
+def test_every_compression_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library asks for zstd where it can and zlib elsewhere; both are spoken."""
+    from discord import utils
+
+    assert utils._ActiveDecompressionContext.COMPRESSION_TYPE == "zstd-stream"
+    monkeypatch.setattr(utils, "_ActiveDecompressionContext", _Zlib)
+
+    async def whole() -> None:
+        async with DiscordServer() as server, adapter(server, MemorySpine()):
+            channel = server.world.direct(ann := server.world.person("ann"))
+            await server.say(ann, channel, "hello")
+
+            assert await answered(server, channel) == ["re: hello"]
+
+    asyncio.run(whole())
+
+
+class _Zlib:
+    """What the library has where zstandard is not installed."""
+
+    COMPRESSION_TYPE = "zlib-stream"
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj()
+
+    def decompress(self, data: bytes) -> str:
+        """One frame."""
+        assert data.endswith(b"\0\0\xff\xff")
+        return self._stream.decompress(data).decode()
+
+
+def test_the_heart_beats() -> None:
+    """Heartbeats go out at the pace that HELLO names, answers or not."""
+
+    async def whole() -> None:
+        async with DiscordServer(heartbeat_s=0.05) as server, adapter(server, MemorySpine()):
+            await server.until(lambda: server.gateway.counted["HEARTBEAT"] >= 4)
 
     asyncio.run(whole())
