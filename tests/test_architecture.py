@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("chatbot", "adapters", "training")
 
-# Which modules may import a library, anywhere in them; a name ending in "." stands for all below it.
+# Which modules may import a library, anywhere in them; a name ending in "." or "_" for all that begin so.
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "torch": ("chatbot.model", "chatbot.checkpoint", "chatbot.runtime", "training.", "chatbot.cli.learn"),
     "safetensors": ("chatbot.checkpoint", "training.run", "training.trainer"),
@@ -25,6 +25,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "chatbot.database",
         "chatbot.records",
         "chatbot.pairs",
+        "chatbot.inbox",
         "chatbot.rights",
         "chatbot.learning",
         "chatbot.store",
@@ -32,6 +33,9 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     ),
     "alembic": ("chatbot.schema",),
     "prompt_toolkit": ("adapters.terminal",),
+    "telegram": ("adapters.telegram", "adapters.telegram_"),
+    "discord": ("adapters.discord", "adapters.discord_"),
+    "aiohttp": ("adapters.telegram_", "adapters.discord_"),
     "rapidfuzz": ("chatbot.retrieval",),
     "matplotlib": ("training.plot",),
     "tqdm": ("chatbot.cli.learn",),
@@ -127,13 +131,15 @@ def test_imports_point_down(name: str) -> None:
 
 
 def test_adapters_know_only_the_border() -> None:
-    """Of our code, an adapter imports messages, errors and the adapters' common ground: no store, no model."""
-    allowed = {"chatbot.messages", "chatbot.errors", "adapters.base", "adapters.streams"}
+    """Of our code, an adapter imports values and the adapters' common ground: no store, no model, no other platform."""
+    common = {"base", "streams", "lanes", "admission", "courtesy"}
+    allowed = {"chatbot.messages", "chatbot.errors", "chatbot.access", *(f"adapters.{name}" for name in common)}
     for name in FILES:
         if name.startswith("adapters."):
+            platform = name.split("_")[0]
             ours = {other for other in imports(TREES[name]) if other.split(".")[0] in PACKAGES}
 
-            assert ours <= allowed, name
+            assert {other for other in ours - allowed if other.split("_")[0] != platform} == set(), name
 
 
 def test_the_store_and_the_model_do_not_know_each_other() -> None:
@@ -154,7 +160,7 @@ def test_libraries_stay_where_they_belong(library: str) -> None:
     users = {name for name in TREES if library in imports_of_libraries(name)}
     allowed = LIBRARIES[library]
 
-    strangers = {n for n in users if not any(n == a or (a.endswith(".") and n.startswith(a)) for a in allowed)}
+    strangers = {n for n in users if not any(n == a or (a.endswith((".", "_")) and n.startswith(a)) for a in allowed)}
 
     assert strangers == set()
 
@@ -204,6 +210,7 @@ def test_only_the_command_line_and_the_terminal_print() -> None:
 def test_help_loads_no_library() -> None:
     """`chatbot --help` and `import chatbot` import neither torch nor anything else that is slow."""
     heavy = {"torch", "sqlalchemy", "alembic", "tokenizers", "matplotlib", "numpy", "prompt_toolkit", "safetensors"}
+    heavy |= {"telegram", "discord", "aiohttp", "httpx"}
     code = (
         "import sys, chatbot\n"
         "from chatbot.cli import main\n"

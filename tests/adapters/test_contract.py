@@ -13,8 +13,10 @@ from fakes import CollectingAdapter, MemorySpine, ScriptedEngine, WordRules
 from talking import KEY
 
 from adapters import ADAPTERS
+from adapters.admission import Admission
 from adapters.base import Adapter, Answering, split_text
 from adapters.terminal import TerminalAdapter
+from chatbot.access import Access, Limits
 from chatbot.conversation import Conversations
 from chatbot.engine import EchoEngine
 from chatbot.errors import ChatbotError, UsageError
@@ -152,7 +154,8 @@ def test_adapters_are_found_by_name() -> None:
     """Each entry of ADAPTERS names an adapter whose messages carry that name."""
     for name, place in ADAPTERS.items():
         module, _, factory = place.partition(":")
-        adapter: Adapter = getattr(importlib.import_module(module), factory)()
+        arguments = () if name == "terminal" else ({}, Admission(Access(), Limits()), 1.0)
+        adapter: Adapter = getattr(importlib.import_module(module), factory)(*arguments)
 
         assert adapter.name == name
 

@@ -37,7 +37,7 @@ def refused(call: Any, *arguments: Any) -> str:
     [
         ({"caht": {}}, ["here.yaml", "unknown key 'caht'", "did you mean 'chat'?"]),
         ({"chat": {"histroy_turns": 3}}, ["unknown key 'chat.histroy_turns'", "'history_turns'"]),
-        ({"zzzz": 1}, ["unknown key 'zzzz'", "known: chat, learn"]),
+        ({"zzzz": 1}, ["unknown key 'zzzz'", "known: access, chat, discord, learn"]),
         ({3: 1}, ["unknown key '3'"]),
         ({"chat": {"history_turns": "many"}}, ["chat.history_turns is 'many'", "a whole number"]),
         ({"chat": {"history_turns": True}}, ["chat.history_turns is True", "a whole number"]),
