@@ -65,6 +65,11 @@ class Handlers(discord.Client):
         """Hand nothing on any more: what comes now is found by the next session's look back."""
         self._inbound = self._commands = None
 
+    def dispatch(self, event: str, /, *args: Any, **kwargs: Any) -> None:
+        """Called by the library for every event; it still has some when it is closed, and nowhere to put them."""
+        if not self.is_closed():
+            super().dispatch(event, *args, **kwargs)
+
     async def on_connect(self) -> None:
         """A new session has begun."""
         if self._inbound:

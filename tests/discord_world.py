@@ -238,7 +238,7 @@ class World:
 
     def answers(self, channel: str) -> list[str]:
         """What the bot has said in a channel, seen by all."""
-        mine = (message for message in self.messages[channel].values() if message["author"]["id"] == BOT_ID)
+        mine = (message for message in self.messages[channel].values() if message.get("author") == self.bot)
         return [message["content"] for message in mine if not message.get("flags", 0) & 64]
 
     def history(self, channel: str, *, after: str | None, before: str | None, limit: int) -> Iterator[Json]:

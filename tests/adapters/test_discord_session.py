@@ -246,7 +246,7 @@ def test_a_restart_answers_what_came_meanwhile_and_sends_what_was_not_sent() -> 
                 server.faults = [Fault("POST", f"{hers}/messages", 503, times=1000, done=True)]
                 await server.say(ann, hers, "sent, but who knows")
                 await answered(server, hers)
-            async with adapter(server, spine, pace=FAST) as run:
+            async with adapter(server, spine, drain_s=0.01) as run:
                 run.task.cancel()  # It dies before it is there.
             await server.say(bea, other, "first words", quietly=True)
             await server.say(ann, hers, "meanwhile", quietly=True)
