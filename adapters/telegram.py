@@ -21,7 +21,6 @@ from adapters.base import Spine
 from adapters.lanes import Lanes
 from adapters.telegram_client import (
     ALLOWED_UPDATES,
-    BAD_TOKEN,
     LONGEST_PAUSE_S,
     Client,
     LaterError,
@@ -126,7 +125,9 @@ class TelegramAdapter:
         try:
             updates = list(await client.updates(offset, self._timing.poll_s))
         except InvalidToken:
-            raise UsageError(BAD_TOKEN) from None
+            # The same answer comes from a server that is only half there, so the token is asked for by itself.
+            await patiently(client.bot.get_me, "another look at the token")
+            return [], "Telegram does not find what it is asked for; trying again", pause
         except Conflict as error:
             return [], CONFLICTS["webhook" in str(error).lower()], pause
         except LaterError as error:

@@ -19,6 +19,7 @@ from adapters.base import split_text
 from adapters.lanes import MaybeDeliveredError, NotDeliveredError, NotYetError, Part
 from adapters.telegram_client import LaterError, NotReachedError
 from adapters.telegram_pacing import Pacer
+from chatbot.errors import ChatbotError
 from chatbot.messages import Message, Reply
 
 LIMIT = 4096  # UTF-16 code units
@@ -71,8 +72,7 @@ class TelegramOutbound:
             self._pacer.hold(chat, error.seconds)
             raise NotYetError(error.seconds) from None
         except ChatMigrated as error:
-            self._new_chats[message.chat] = str(error.new_chat_id)
-            await self._moved(message.chat, str(error.new_chat_id))
+            await self._follow(message.chat, chat, str(error.new_chat_id))
             raise NotYetError(0) from None
         # A token that was taken back: the polling says so and ends the session, and what waits goes out after that.
         except (NotReachedError, InvalidToken):
@@ -84,6 +84,14 @@ class TelegramOutbound:
         finally:
             self._pacer.over(chat)
         return str(sent.message_id)
+
+    async def _follow(self, known_as: str, old_chat: str, new_chat: str) -> None:
+        """From now on send to the new id of a chat. NotYetError if that cannot be kept now."""
+        try:
+            await self._moved(old_chat, new_chat)
+        except ChatbotError as error:
+            raise NotYetError from error
+        self._new_chats[known_as] = new_chat
 
     @asynccontextmanager
     async def typing(self, message: Message) -> AsyncIterator[None]:

@@ -228,6 +228,18 @@ def test_a_token_that_is_taken_back_ends_the_session(scene: Play) -> None:
     scene(act)
 
 
+def test_a_server_that_is_half_there_is_waited_for(scene: Play) -> None:
+    """A 404 for a token that is fine ends nothing."""
+
+    async def act(server: TelegramServer) -> None:
+        server.faults["getUpdates"].append(Fault("status", 404))
+        async with running(server, MemorySpine()):
+            await server.say(server.chat(501), "hi")
+            assert await server.until_sent(1) == ["re: hi"]
+
+    scene(act)
+
+
 def test_the_token_may_be_in_a_file(scene: Play, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """TELEGRAM_BOT_TOKEN_FILE names it; white space around the token is no matter."""
 
