@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from fakes import CollectingAdapter, MemorySpine, ScriptedEngine, WordRules
@@ -14,7 +15,7 @@ from talking import KEY
 
 from adapters import ADAPTERS
 from adapters.admission import Admission
-from adapters.base import Adapter, Answering, split_text
+from adapters.base import Adapter, Answering, Spine, split_text
 from adapters.terminal import TerminalAdapter
 from chatbot.access import Access, Limits
 from chatbot.conversation import Conversations
@@ -24,6 +25,7 @@ from chatbot.guard import GuardedEngine
 from chatbot.messages import Message, Reply
 from chatbot.store import ConversationStore
 
+MESSENGERS = {"telegram", "discord"}
 LINES = ("hi", "你好吗", "🙂", "how are you?")
 
 
@@ -39,7 +41,7 @@ class Session:
 Platform = Callable[[Sequence[str], Answering], Session]
 
 
-@pytest.fixture(params=["terminal", "collecting"])
+@pytest.fixture(params=["terminal", "collecting", "telegram", "discord"])
 def name(request: pytest.FixtureRequest) -> str:
     """The adapter under test. A new one gets a case here and a branch in `platform`."""
     return str(request.param)
@@ -47,9 +49,17 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def platform(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> Platform:
     """The platform of that adapter, offline."""
+    if name == "telegram":
+        return telegram_platform(monkeypatch, caplog)
+    if name == "discord":
+        return discord_platform(caplog)
 
     def terminal(lines: Sequence[str], spine: Answering) -> Session:
         file = tmp_path / "stdin"
@@ -68,62 +78,123 @@ def platform(
     return {"terminal": terminal, "collecting": collecting}[name]
 
 
-class Recorder:
-    """A spine that keeps its messages."""
+def telegram_platform(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Platform:
+    """A private chat on Telegram, the same one in all sessions."""
+    import telegram_server
+    import telegram_stage
 
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
+    server = telegram_server.TelegramServer()
 
-    async def answer(self, message: Message) -> Reply:
-        """Answer, but for "fail"."""
-        self.messages.append(message)
+    async def session(lines: Sequence[str], spine: Counting) -> Session:
+        async with server:
+            before = len(server.sent)
+            monkeypatch.setenv("TELEGRAM_BOT_TOKEN", telegram_server.TOKEN)
+            monkeypatch.setenv("TELEGRAM_API_URL", server.url)
+            chat = server.chat(501)
+            async with telegram_stage.running(server, cast(Spine, spine)):
+                for line in lines:
+                    await server.say(chat, line)
+                await server.until(lambda: spine.accepted == len(lines))
+            return Session([str(call.params["text"]) for call in server.sent[before:]], caplog.text)
+
+    return lambda lines, spine: asyncio.run(session(lines, Counting(spine)))
+
+
+def discord_platform(caplog: pytest.LogCaptureFixture) -> Platform:
+    """Direct messages on Discord, in the same channel in all sessions."""
+    import discord_server
+    import discord_talk
+
+    server = discord_server.DiscordServer()
+    person = server.world.person("ann")
+    channel = server.world.direct(person)
+
+    async def session(lines: Sequence[str], spine: Counting) -> Session:
+        async with server:
+            before = len(server.world.answers(channel))
+            async with discord_talk.adapter(server, cast(Spine, spine)):
+                for line in lines:
+                    await server.say(person, channel, line)
+                await server.until(lambda: spine.accepted == len(lines))
+            return Session(server.world.answers(channel)[before:], caplog.text)
+
+    return lambda lines, spine: asyncio.run(session(lines, Counting(spine)))
+
+
+class Counting:
+    """A spine that counts the new messages it has accepted."""
+
+    def __init__(self, spine: Answering) -> None:
+        self.accepted = 0
+        self._spine = spine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._spine, name)
+
+    async def accept(self, message: Message) -> bool:
+        """As the spine does."""
+        accepted = await cast(Spine, self._spine).accept(message)
+        self.accepted += accepted
+        return accepted
+
+
+def recorder() -> MemorySpine:
+    """A spine that keeps its messages and answers all but "fail"."""
+
+    async def answer(message: Message) -> Reply:
         if message.text == "fail":
             raise UsageError("temperature is 50")
         return Reply(f"re: {message.text}", "m", "echo")
 
+    return MemorySpine(answer)
+
 
 def test_every_text_is_answered_in_order(platform: Platform) -> None:
     """Each text reaches the spine unchanged and once, and each reply is shown, in the order of the texts."""
-    recorder = Recorder()
+    spine = recorder()
 
-    session = platform(LINES, recorder)
+    session = platform(LINES, spine)
 
-    assert [message.text for message in recorder.messages] == list(LINES)
+    assert [message.text for message in spine.messages] == list(LINES)
     assert session == Session([f"re: {line}" for line in LINES], "")
 
 
 def test_messages_say_where_they_come_from(platform: Platform, name: str) -> None:
     """A message carries the adapter's name, a chat, a sender, an aware time and an id of its own, across sessions."""
-    recorder = Recorder()
+    spine = recorder()
 
-    platform(LINES, recorder)
-    platform(LINES, recorder)
+    platform(LINES, spine)
+    platform(LINES, spine)
 
-    assert {message.platform for message in recorder.messages} == {name}
-    assert all(message.chat and message.sender and message.sent_at.tzinfo for message in recorder.messages)
-    assert len({message.message_id for message in recorder.messages}) == 2 * len(LINES)
+    assert {message.platform for message in spine.messages} == {name}
+    assert all(message.chat and message.sender and message.sent_at.tzinfo for message in spine.messages)
+    assert len({message.message_id for message in spine.messages}) == 2 * len(LINES)
 
 
 def test_an_error_is_told_and_ends_nothing(platform: Platform) -> None:
     """A ChatbotError from the spine is told in its own words, and the next text is answered."""
-    session = platform(("fail", "hi"), Recorder())
+    session = platform(("fail", "hi"), recorder())
 
     assert session.shown == ["re: hi"]
     assert "temperature is 50" in session.told
 
 
-def test_any_other_error_is_not_hidden(platform: Platform) -> None:
-    """A mistake of ours comes out of `run` as it is."""
+def test_any_other_error_is_not_hidden(platform: Platform, name: str) -> None:
+    """A mistake of ours comes out of `run` as it is; with a messenger it is logged, so that others are answered."""
 
     async def broken(message: Message) -> Reply:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        platform(("hi",), MemorySpine(broken))
+    if name in MESSENGERS:
+        assert "ZeroDivisionError" in platform(("hi",), MemorySpine(broken)).told
+    else:
+        with pytest.raises(ZeroDivisionError):
+            platform(("hi",), MemorySpine(broken))
 
 
+@pytest.mark.parametrize("name", ["terminal", "collecting"])
 def test_cancelling_ends_the_session(platform: Platform) -> None:
-    """A task that runs an adapter can be cancelled while a reply is awaited."""
+    """A task that runs an adapter can be cancelled while a reply is awaited; messengers drain (test_lanes)."""
 
     async def cancelled(message: Message) -> Reply:
         raise asyncio.CancelledError
@@ -136,9 +207,16 @@ def test_the_same_words_leave_the_same_records(platform: Platform, name: str) ->
     """Through the real spine, what is stored of a talk differs by platform in nothing but the platform."""
     store = ConversationStore("sqlite://", KEY)
 
-    platform(("hi", "/good", "an alarm", "bye"), Conversations(store, GuardedEngine(EchoEngine(), WordRules())))
+    senders = set()
+
+    class Noting(Conversations):
+        async def answer(self, message: Message) -> Reply:
+            senders.add(message.sender)
+            return await super().answer(message)
+
+    platform(("hi", "/good", "an alarm", "bye"), Noting(store, GuardedEngine(EchoEngine(), WordRules())))
     stats = store.stats()
-    sender = {"terminal": "operator", "collecting": "somebody"}[name]
+    [sender] = senders
     kept = {(record.kind, record.text) for record in store.my_data(name, sender)}
     store.close()
 
@@ -154,7 +232,7 @@ def test_adapters_are_found_by_name() -> None:
     """Each entry of ADAPTERS names an adapter whose messages carry that name."""
     for name, place in ADAPTERS.items():
         module, _, factory = place.partition(":")
-        arguments = () if name == "terminal" else ({}, Admission(Access(), Limits()), 1.0)
+        arguments: tuple[Any, ...] = () if name == "terminal" else ({}, Admission(Access(), Limits()), 1.0)
         adapter: Adapter = getattr(importlib.import_module(module), factory)(*arguments)
 
         assert adapter.name == name
