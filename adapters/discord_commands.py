@@ -22,6 +22,7 @@ from adapters.courtesy import too_fast
 from adapters.discord_inbound import PLATFORM, DiscordInbound, decide
 from adapters.discord_outbound import NETWORK_ERRORS, DiscordOutbound, interaction_key, is_private
 from adapters.discord_settings import Pace
+from adapters.discord_text import storable
 from adapters.lanes import Lanes, where
 from chatbot.errors import ChatbotError
 from chatbot.messages import Message
@@ -92,7 +93,7 @@ class DiscordCommands:
             platform=PLATFORM,
             chat=str(interaction.channel_id),
             sender=str(interaction.user.id),
-            text=text,
+            text=storable(text),
             message_id=interaction_key(interaction),
             sent_at=interaction.created_at,
         )

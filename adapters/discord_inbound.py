@@ -23,9 +23,9 @@ from adapters.base import Spine
 from adapters.courtesy import text_only, too_fast
 from adapters.discord_outbound import NETWORK_ERRORS
 from adapters.discord_settings import DiscordSettings, Pace
-from adapters.discord_text import is_from_person, is_to, language_of, words_of
+from adapters.discord_text import is_from_person, is_hidden, is_to, language_of, unreadable, words_of
 from adapters.lanes import Lanes, where
-from chatbot.errors import DatabaseError
+from chatbot.errors import DatabaseError, UsageError
 from chatbot.messages import Message
 
 log = logging.getLogger(__name__)
@@ -80,15 +80,16 @@ class DiscordInbound:
 
     def message(self, message: discord.Message) -> None:
         """A new message."""
-        self._jobs.put_nowait(partial(self._take, message))
+        self._jobs.put_nowait(partial(self._carefully, partial(self._take, message)))
 
     def edited(self, message: discord.Message) -> None:
         """A message with a new text, whoever's it is."""
-        self._jobs.put_nowait(partial(self._edit, message))
+        self._jobs.put_nowait(partial(self._carefully, partial(self._edit, message)))
 
     def deleted(self, channel_id: int, message_id: int) -> None:
         """A message that is no more."""
-        self._jobs.put_nowait(partial(self._spine.erase, PLATFORM, str(channel_id), str(message_id)))
+        erase = partial(self._spine.erase, PLATFORM, str(channel_id), str(message_id))
+        self._jobs.put_nowait(partial(self._carefully, erase))
 
     def is_for_us(self, message: discord.Message) -> bool:
         """Whether a person wrote it to the bot, or in a channel where everything is answered."""
@@ -110,11 +111,17 @@ class DiscordInbound:
             return
         if verdict == "notice" or not translated.text:
             if live:
-                line = too_fast(translated.text) if verdict == "notice" else text_only(language_of(message))
-                self._lanes.say(translated, line)
+                self._lanes.say(translated, self._line(message, translated.text))
             return
         if await self._spine.accept(translated):
             self._lanes.put(translated)
+
+    def _line(self, message: discord.Message, text: str) -> str:
+        """What to say to somebody whose message is not answered, though it is for the bot."""
+        if text:
+            return too_fast(text)
+        hidden = self._client.user is not None and is_hidden(message, self._client.user.id)
+        return unreadable(language_of(message)) if hidden else text_only(language_of(message))
 
     async def _edit(self, message: discord.Message) -> None:
         if is_from_person(message):
@@ -146,6 +153,18 @@ class DiscordInbound:
                 log.info("discord: somebody's roles are not known")
         return decide(self._admission, translated, author, message.guild, message.channel)
 
+    async def _carefully(self, job: Callable[[], Awaitable[None]]) -> None:
+        """Do what one message asks for; one that makes no sense must not end the session, and the next one, and so on.
+
+        Errors of the store are raised: they are not the message's.
+        """
+        try:
+            await job()
+        except (DatabaseError, UsageError):
+            raise
+        except Exception as error:
+            log.error("discord: a message is passed over: %s", where(error))
+
     async def _when_stored(self, job: Callable[[], Awaitable[None]]) -> None:
         """Do a job, over a store that is away for a moment. Raises what else there is."""
         for pause in (self._pace.retry, 2 * self._pace.retry, None):
@@ -169,7 +188,7 @@ class DiscordInbound:
         found = await asyncio.gather(*(self._read(channel, after, reading) for channel, after in channels))
         missed = sorted((message for messages in found for message in messages), key=lambda message: message.id)
         for message in missed:
-            await self._take(message, live=False)
+            await self._carefully(partial(self._take, message, live=False))
         if missed:
             log.info("discord: looked back over %d messages", len(missed))
         self.caught_up.set()

@@ -11,6 +11,7 @@ import discord
 
 # Discord's own limit for those who pay; whatever is longer did not come from its clients.
 LONGEST_TEXT = 4000
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _MARKUP = re.compile(
     r"<(?:@!?(?P<user>\d{1,20})|@&(?P<role>\d{1,20})|#(?P<channel>\d{1,20})|a?:(?P<emoji>\w{1,32}):\d{1,20})>"
 )
@@ -52,9 +53,27 @@ def words_of(message: discord.Message, bot_id: int) -> str:
         channel = guild.get_channel_or_thread(int(value)) if guild else None
         return f"#{channel.name if channel else 'some channel'}"
 
-    return _MARKUP.sub(readable, message.content[:LONGEST_TEXT]).strip()
+    return storable(_MARKUP.sub(readable, message.content[:LONGEST_TEXT]))
+
+
+def storable(text: str) -> str:
+    """A text as databases take it: no half characters, which JSON can carry, and no NUL."""
+    return _UNSTORABLE.sub("\ufffd", text).strip()
 
 
 def language_of(message: discord.Message) -> str | None:
     """The code of the language that the message's server has chosen; None for direct messages."""
     return str(message.guild.preferred_locale) if message.guild else None
+
+
+def is_hidden(message: discord.Message, bot_id: int) -> bool:
+    """Whether Discord has kept the text to itself: a reply to the bot that does not mention it."""
+    mentioned = any(user.id == bot_id for user in message.mentions)
+    return not (message.content or message.stickers or mentioned or is_direct(message))
+
+
+def unreadable(language: str | None) -> str:
+    """For a message whose text is hidden, in the language with this code."""
+    if (language or "").startswith("zh"):
+        return "没有提到我的回复我读不到：回复时请保留 @，或者用 /chat。"
+    return "I cannot read a reply that does not mention me: leave the @ on, or use /chat."

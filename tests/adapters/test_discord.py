@@ -89,6 +89,23 @@ def test_a_reply_to_the_bot_is_answered() -> None:
     play(scene)
 
 
+def test_a_reply_that_hides_its_text_is_told_how_to_be_read() -> None:
+    """Without the mention that Discord puts in by default, a reply comes without its text; a line says so."""
+
+    async def scene(server: DiscordServer, spine: MemorySpine) -> None:
+        ann, channel = server.world.person("ann"), server.world.channel
+        await server.say(ann, channel, f"{ME} hello")
+        await answered(server, channel)
+        mine = list(server.world.messages[channel].values())[-1]
+        await server.say(ann, channel, "and you?", reply_to=mine)
+
+        said = await answered(server, channel, 2)
+        assert said[1] == "I cannot read a reply that does not mention me: leave the @ on, or use /chat."
+        assert len(spine.messages) == 1
+
+    play(scene)
+
+
 def said_by_others(server: DiscordServer) -> list[tuple[Json, str, dict[str, Any]]]:
     """What the bot must not answer: who says it, what, and what is particular about it."""
     world = server.world

@@ -73,6 +73,7 @@ def test_messages_that_make_no_sense(data: Any, caplog: pytest.LogCaptureFixture
     ("kind", "data"),
     [
         ("SOMETHING_NEW", {"id": "1"}),
+        ("MESSAGE_CREATE", {"id": "1", "channel_id": "2", "type": 0, "content": SECRET, "timestamp": "2026-01-01"}),
         ("MESSAGE_UPDATE", {"id": "1", "channel_id": "2"}),
         ("MESSAGE_DELETE", {}),
         ("MESSAGE_DELETE_BULK", {"ids": ["x"], "channel_id": "1"}),
@@ -100,7 +101,7 @@ def test_events_that_make_no_sense(kind: str, data: Json, caplog: pytest.LogCapt
         ("<@" * 2000, "<@<@"),
         ("\u200b\u200d\u2066\u202e" * 500 + "hi", "\u200b"),
         ("**`[x](javascript:1)`** <script>", "**`[x]"),
-        ("\ud800 half a pair", "\ud800"),
+        ("\ud800 half a pair\0", "\ufffd half a pair\ufffd"),
         ("e" + "\u0301" * 3000, "e\u0301"),
         ("/etc/passwd", "/etc"),
     ],

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -55,7 +56,7 @@ async def told(server: DiscordServer, state: Json, count: int = 1) -> list[str]:
         ("teach", {"text": "Hi!"}, "/teach Hi!", False),
     ],
 )
-def test_a_slash_command_is_a_message(name: str, options: Mapping[str, object], text: str, hidden: bool) -> None:
+def test_a_slash_command_is_a_message(name: str, options: dict[str, Any], text: str, hidden: bool) -> None:
     """Each command reaches the spine as its text, is acknowledged at once, and answered unseen where it is private."""
 
     async def whole() -> None:
@@ -84,9 +85,7 @@ def test_a_slash_command_is_a_message(name: str, options: Mapping[str, object], 
         ("forget", {"everywhere": True}, "/forget all"),
     ],
 )
-def test_who_has_set_discord_to_chinese_is_answered_in_chinese(
-    name: str, options: Mapping[str, object], text: str
-) -> None:
+def test_who_has_set_discord_to_chinese_is_answered_in_chinese(name: str, options: dict[str, Any], text: str) -> None:
     """The language that Discord names goes with the command."""
 
     async def whole() -> None:
