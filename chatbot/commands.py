@@ -46,7 +46,8 @@ class Commands:
         self._store = store
         self._policy = policy
         self._known: Mapping[str, Callable[[str, Message, Wording], str]] = {
-            "start": lambda argument, message, say: say.first_contact,
+            "start": self._start,
+            "settings": lambda argument, message, say: say.settings.format(state=self._consent_state(message, say)),
             "help": lambda argument, message, say: say.help,
             "privacy": lambda argument, message, say: say.privacy.format(learning=say.learning[self._rule(message)]),
             "reset": self._reset,
@@ -72,6 +73,10 @@ class Commands:
     def _rule(self, message: Message) -> Rule:
         return self._policy.get(message.platform, "consented")
 
+    def _start(self, argument: str, message: Message, say: Wording) -> str:
+        # Telegram's links of the form t.me/bot?start=consent lead here.
+        return self._consent_status(message, say) if argument == "consent" else say.first_contact
+
     def _reset(self, argument: str, message: Message, say: Wording) -> str:
         self._store.reset(message.platform, message.chat, message.thread)
         return say.reset
@@ -96,6 +101,11 @@ class Commands:
         return say.consent_given if given else say.consent_withdrawn
 
     def _consent_status(self, message: Message, say: Wording) -> str:
+        state = self._consent_state(message, say)
+        return state if self._rule(message) == "never" else f"{say.consent_terms}\n{state}"
+
+    def _consent_state(self, message: Message, say: Wording) -> str:
+        """What this chat's rule is and what the person has decided."""
         rule = self._rule(message)
         if rule == "never":
             return say.learning[rule]
@@ -104,7 +114,7 @@ class Commands:
         latest = decisions[-1] if decisions else None
         # Where learning is allowed by default, who has said nothing has not been waited for.
         state = [] if rule == "allowed" and latest is None else [say.consent_state[latest]]
-        return "\n".join([say.consent_terms, say.learning[rule], *state])
+        return "\n".join([say.learning[rule], *state])
 
     def _my_data(self, argument: str, message: Message, say: Wording) -> str:
         # Of this chat alone: a group must not read what somebody wrote elsewhere.

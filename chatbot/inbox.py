@@ -181,7 +181,7 @@ class InboxRecords(Records):
         i = t.inbox
         found = connection.execute(select(i.c.id, i.c.envelope).where(rows, i.c.envelope.is_not(None))).all()
         gone = [row.id for row in found if not json.loads(row.envelope)["text"].lstrip().startswith(_ERASING)]
-        emptied = {"envelope": None, "reply": None, "sent": []}
+        emptied: dict[str, object] = {"envelope": None, "reply": None, "sent": []}
         connection.execute(update(i).where(i.c.id.in_(gone)).values(emptied))
 
     def _inbox_row(self, message: Message) -> ColumnElement[bool]:

@@ -134,7 +134,7 @@ class PeopleRecords(InboxRecords):
         mine: ColumnElement[bool] = where & (t.message.c.person_id == who)
         if message is not None:
             mine &= t.message.c.platform_message_id == storable(message)
-        waiting = t.inbox.c.chat_id.in_(select(t.chat.c.id).where(self._in_chat(platform, chat)))
+        waiting: ColumnElement[bool] = t.inbox.c.chat_id.in_(select(t.chat.c.id).where(self._in_chat(platform, chat)))
         waiting &= t.inbox.c.person_id == who
         if message is not None:
             waiting &= t.inbox.c.platform_message_id == storable(message)

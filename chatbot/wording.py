@@ -32,6 +32,7 @@ class Wording:
     forgotten: str  # {messages} {replies} {corrections}
     forgotten_models: str  # {count}
     forgotten_none: str
+    settings: str  # {state}
     reset: str
     teach_usage: str
     taught: dict[str, str]
@@ -60,6 +61,7 @@ ENGLISH = Wording(
 /consent [yes|no|status] - whether I may learn from your words in this chat
 /mydata - what is kept of you in this chat
 /forget - erase your words in this chat; as a reply to a message of yours, that message; /forget all, every chat
+/settings - what you can set in this chat, and how it stands
 /stats - what I remember, in numbers
 /start, /help - who I am, and this list""",
     privacy="""What is stored: your messages, my replies, when they were written and which model wrote them, your \
@@ -94,6 +96,10 @@ and I am not always told when you delete a message on a platform. /consent no st
     "Backups keep them until they are replaced.",
     forgotten_models="Models marked because they had learnt from these words: {count}.",
     forgotten_none="There was nothing of yours to erase.",
+    settings="""What you can set here:
+/consent yes, /consent no - whether I may learn from your words in this chat
+/reset - start over with nothing said so far
+{state}""",
     reset="A fresh start: I no longer look at what was said so far.",
     teach_usage="Please add what I should have said: /teach Nice to see you!",
     taught={
@@ -122,6 +128,7 @@ CHINESE = Wording(
 /consent [yes|no|status] - 我可不可以从你在这里说的话中学习（也可以写 同意、不同意、状态）
 /mydata - 这个聊天里保存了你的哪些内容
 /forget - 删除你在这个聊天里的话；回复你自己的某条消息时，只删除那一条；/forget all 删除所有聊天里的
+/settings - 你在这个聊天里可以设定什么，现在怎样
 /stats - 我记得多少，用数字说
 /start、/help - 我是谁，以及这份说明
 想看中文回答，请在命令后面加上“中文”，例如 /privacy 中文。""",
@@ -154,6 +161,10 @@ CHINESE = Wording(
     "备份会保留到被替换为止。",
     forgotten_models="因为学过这些话而做上标记的模型：{count} 个。",
     forgotten_none="没有可以删除的内容。",
+    settings="""你在这里可以设定：
+/consent yes、/consent no - 我可不可以学习你在这个聊天里说的话
+/reset - 重新开始，不再参考之前说过的话
+{state}""",
     reset="重新开始：我不再参考之前说过的话。",
     teach_usage="请写上我应该怎么说：/teach 见到你很高兴！",
     taught={

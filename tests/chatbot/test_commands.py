@@ -14,7 +14,20 @@ from chatbot.messages import Reply
 from chatbot.store import ConversationStore
 from chatbot.wording import CHINESE, ENGLISH
 
-NAMES = ("start", "help", "privacy", "reset", "consent", "mydata", "forget", "teach", "good", "bad", "stats")
+NAMES = (
+    "start",
+    "help",
+    "privacy",
+    "reset",
+    "consent",
+    "mydata",
+    "forget",
+    "teach",
+    "good",
+    "bad",
+    "settings",
+    "stats",
+)
 
 
 @pytest.fixture
@@ -268,3 +281,23 @@ def test_stats(store: ConversationStore) -> None:
 
     assert "chats 1, messages 2, replies 2; liked 1" in shown
     assert "learn from 1, left out 1 (unrated bot reply 1)" in shown
+
+
+def test_settings_say_how_things_stand(store: ConversationStore) -> None:
+    """What can be set is named, with what the person has decided in this chat so far."""
+    before = run(store, "/settings", platform="telegram").text
+    run(store, "/consent yes", platform="telegram")
+    after = run(store, "/settings", platform="telegram").text
+
+    assert "/consent no" in before
+    assert ENGLISH.consent_state[None] in before
+    assert ENGLISH.consent_state[True] in after
+    assert ENGLISH.learning["never"] in run(store, "/settings", platform="discord").text
+
+
+def test_a_link_can_lead_to_consent(store: ConversationStore) -> None:
+    """`t.me/bot?start=consent` arrives as "/start consent" and shows the terms; it agrees to nothing."""
+    shown = run(store, "/start consent", platform="telegram").text
+
+    assert ENGLISH.consent_terms in shown
+    assert store.my_data("telegram", "me") == []
