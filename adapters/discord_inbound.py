@@ -198,21 +198,22 @@ class DiscordInbound:
 
         Where the bot has never talked, that is the newest message accepted anywhere: until then it was there.
         """
-        marks: dict[int, int] = {}
+        known: dict[int, str | None] = {}
         for chat in await self._spine.chats(PLATFORM):
-            mark = (await self._spine.newest(PLATFORM, chat) or "").removeprefix("i")
-            if chat.isdecimal() and mark.isdecimal():
-                marks[int(chat)] = int(mark)
+            if chat.isdecimal():
+                known[int(chat)] = await self._spine.newest(PLATFORM, chat)
+        numbers = [int(mark) for mark in known.values() if mark and mark.isdecimal()]
         news: list[tuple[Channel | int, int]] = []
-        if not marks:
+        if not numbers:
             return news
-        newest = max(marks.values())
+        newest = max(numbers)
+        marks = {chat: int(mark) if mark and mark.isdecimal() else newest for chat, mark in known.items()}
         for guild in self._client.guilds:
             channels: list[_Listed] = [*guild.text_channels, *guild.voice_channels, *guild.threads]
             for channel in channels:
-                known, last = channel.id in marks, channel.last_message_id
+                heard_of, last = channel.id in marks, channel.last_message_id
                 after = marks.pop(channel.id, newest)
-                if known if last is None else last > after:
+                if heard_of if last is None else last > after:
                     news.append((channel, after))
         # Left are direct messages, which no event lists, and threads that were archived.
         return news + list(marks.items())
