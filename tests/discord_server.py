@@ -92,7 +92,7 @@ class DiscordServer:
         await self.gateway.drop()
         await self._runner.cleanup()
 
-    async def until(self, holds: Callable[[], object], limit_s: float = 10.0) -> None:
+    async def until(self, holds: Callable[[], object], limit_s: float = 30.0) -> None:
         """Wait until something holds. TimeoutError says it never did."""
         async with asyncio.timeout(limit_s):
             while not holds():

@@ -35,7 +35,7 @@ class Run:
 
     async def outcome(self) -> BaseException | None:
         """How it ended by itself."""
-        await asyncio.wait([self.task], timeout=10)
+        await asyncio.wait([self.task], timeout=30)
         return self.task.exception()
 
 

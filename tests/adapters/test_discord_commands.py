@@ -121,6 +121,25 @@ def test_a_command_is_acknowledged_before_its_answer_is_there() -> None:
     asyncio.run(whole())
 
 
+def test_a_later_part_that_may_have_arrived_is_not_sent_again() -> None:
+    """Nothing would keep Discord from showing it twice, so what became of it is put down as unknown."""
+
+    async def long(message: Message) -> Reply:
+        return Reply("word " * 600, "m", "echo")
+
+    async def whole() -> None:
+        spine = MemorySpine(long)
+        async with DiscordServer() as server, adapter(server, spine):
+            server.faults = [Fault("POST", "^/webhooks", done=True)]
+            state = await server.command(server.world.person("ann"), server.world.channel, "chat", text="hello")
+            await server.until(lambda: not spine.kept and spine.states)
+
+            assert len(state["messages"]) == 2
+            assert spine.states[-1] == ("i" + state["payload"]["id"], "unknown")
+
+    asyncio.run(whole())
+
+
 def test_an_expired_interaction_is_answered_in_the_channel_or_in_private() -> None:
     """When Discord no longer takes the answer, it goes to the channel; what is private goes to the person alone."""
     release = asyncio.Event()
