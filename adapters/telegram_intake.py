@@ -18,12 +18,13 @@ from adapters.courtesy import text_only, too_fast
 from adapters.lanes import Lanes, where
 from adapters.telegram_client import Client, patiently
 from adapters.telegram_menu import menu
-from adapters.telegram_reading import PLATFORM, Edited, Moved, Pressed, Said, Wordless, read
+from adapters.telegram_reading import PLATFORM, Edited, Event, Moved, Pressed, Said, Wordless, read
 from adapters.telegram_sending import acknowledge, mark
-from chatbot.errors import UsageError
+from chatbot.errors import ChatbotError, UsageError
 from chatbot.messages import Message
 
 log = logging.getLogger(__name__)
+_PAUSES_S = (0.1, 1.0)  # before an update is tried again
 _REMEMBERED = 1000  # wordless messages that got their line
 
 
@@ -62,6 +63,19 @@ class Intake:
         except Exception as error:  # whatever a malformed object makes a library raise
             log.warning("telegram: an update that cannot be read is passed over: %s", where(error))
             return
+        for pause in (*_PAUSES_S, None):
+            try:
+                return await self._follow(event)
+            except ChatbotError:
+                raise
+            except Exception as error:
+                # A mistake of ours. Brought again for ever, this update would keep all others from being taken.
+                if pause is None:
+                    log.error("telegram: an update could not be taken and is passed over: %s", where(error))
+                    return
+                await asyncio.sleep(pause)
+
+    async def _follow(self, event: Event | None) -> None:
         match event:
             case Said(message):
                 await self._said(message)

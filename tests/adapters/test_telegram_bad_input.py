@@ -171,6 +171,28 @@ def test_entities_that_lie_are_no_mentions(scene: Play, case: str) -> None:
     assert [message.text for message in spine.messages] == ["/stats"]
 
 
+def test_a_mistake_of_ours_costs_one_update(scene: Play, caplog: pytest.LogCaptureFixture) -> None:
+    """An update on which the spine fails again and again is passed over, and said so once, without its content."""
+
+    class Broken(MemorySpine):
+        async def edit(self, message: Message) -> None:
+            raise ZeroDivisionError(message.text)
+
+    async def act(server: TelegramServer) -> None:
+        ann = server.chat(501)
+        async with running(server, Broken()):
+            ann.add(person(501), text="before")
+            await server.edit(ann, 1, "secret")
+            await server.say(ann, "next")
+            assert await server.until_sent(1) == ["re: next"]
+            await server.until(lambda: not server.queue)
+
+    scene(act)
+    (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("adapters")]
+    assert "ZeroDivisionError" in line
+    assert "secret" not in line
+
+
 def test_a_reply_to_a_message_that_is_gone(scene: Play) -> None:
     """The person's own message was deleted meanwhile: the answer comes, quoting nothing."""
 
