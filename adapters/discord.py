@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import discord
+from discord.gateway import KeepAliveHandler
 from discord.http import Route
 
 from adapters.admission import Admission
@@ -36,6 +38,8 @@ from chatbot.errors import ChatbotError, UsageError
 log = logging.getLogger(__name__)
 
 _BAD_TOKEN, _BAD_INTENTS = 4004, 4014  # codes with which the gateway closes
+_CLEANLY = 1000
+_HANGING_UP_S = 2.0  # for an answer to our goodbye
 
 
 class DiscordAdapter:
@@ -195,7 +199,19 @@ async def _ended(client: Handlers) -> AsyncIterator[list[asyncio.Task[None]]]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await _hang_up(client)
         await client.close()
+
+
+async def _hang_up(client: Handlers) -> None:
+    """End all connections, those that were only being made, too: the library knows of none but the last."""
+    for heart in threading.enumerate():
+        if isinstance(heart, KeepAliveHandler) and heart.ws.token == client.http.token:
+            with suppress(RuntimeError, *NETWORK_ERRORS):
+                async with asyncio.timeout(_HANGING_UP_S):
+                    await heart.ws.close(code=_CLEANLY)
+            heart.stop()
+            await asyncio.to_thread(heart.join, _HANGING_UP_S)
 
 
 async def _login(client: Handlers) -> None:
