@@ -93,8 +93,9 @@ class Supervisor:
         if self._stopping.is_set():
             await self._see_out()
             return
-        for task in self._tasks:
-            task.result()
+        failures = [error for task in self._tasks if (error := task.exception()) is not None]
+        if failures:
+            raise failures[0]
 
     async def _ended(self) -> bool:
         await asyncio.wait(self._tasks)
@@ -102,7 +103,10 @@ class Supervisor:
 
     async def _see_out(self) -> None:
         """Wait for the adapters to end, and no longer than that may take."""
-        _, late = await asyncio.wait(self._tasks, timeout=self._drain_seconds + _CLOSING_S)
+        ended, late = await asyncio.wait(self._tasks, timeout=self._drain_seconds + _CLOSING_S)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # It has been said; asyncio would say it again, with a traceback.
         for task in late:
             log.error("%s: did not end in time", task.get_name())
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Sequence
 
@@ -106,10 +107,16 @@ def test_what_only_the_operator_can_mend_is_not_tried_again(caplog: pytest.LogCa
     assert good.closed
 
 
-def test_when_none_runs_on_the_reason_is_raised() -> None:
-    """The command ends with it, and with exit code 2."""
-    with pytest.raises(UsageError, match="the token is refused"):
-        supervise([Failing("bad", UsageError("the token is refused")), Passing("done")], 9)
+def test_when_none_runs_on_the_reason_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    """The command ends with the first, and with exit code 2; the others stand in the log, without a traceback."""
+    bad = [Failing(name, UsageError(f"the token of {name} is refused")) for name in ("one", "two")]
+
+    with pytest.raises(UsageError, match="the token of one is refused"):
+        supervise([*bad, Passing("done")], 9)
+    gc.collect()
+
+    assert "two: stays stopped: the token of two is refused" in caplog.text
+    assert {record.name for record in caplog.records} == {"adapters.supervision"}
 
 
 def test_it_ends_when_all_have_ended() -> None:
