@@ -113,10 +113,16 @@ class TelegramServer:
 
     async def stop(self) -> None:
         """Close all connections at once, as a server that dies."""
+        if self._poller is not None:
+            self._poller.cancel()
         self._caller.cancel()
         with suppress(asyncio.CancelledError):
             await self._caller
+        server = self._runner.server
         await self._runner.cleanup()
+        await asyncio.sleep(0.01)  # Connections that were being made while the port was closed are known only now.
+        if server is not None:
+            await server.shutdown(0.1)
 
     @property
     def url(self) -> str:
