@@ -261,6 +261,7 @@ class TelegramServer:
         if self._poller is not None and not self._poller.done():
             self._poller.set_exception(Refusal(409, _OTHER_POLLER))
         mine = self._poller = asyncio.get_running_loop().create_future()
+        mine.add_done_callback(lambda poller: poller.cancelled() or poller.exception())  # its handler may be gone
         if "allowed_updates" in params:
             self._allowed = params["allowed_updates"] or None
         offset = int(params.get("offset", 0))
