@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -34,7 +33,6 @@ from training.trainer import StepReport
 
 # With fewer pairs than this, holding some out would mean not learning what somebody took the trouble to teach.
 _ENOUGH_TO_HOLD_OUT = 200
-_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECENT_PER_MILLE = 100
 _LESSONS_AN_EPOCH = 2000  # about a third of what is seen; the rest is rehearsal
 _ASKED_AGAIN = 200  # pairs that are put to the candidate as questions
@@ -111,13 +109,10 @@ def _verify_fresh(run: Path, registry: Registry) -> None:
     """UsageError, before any work, if the run folder is another run's or its name cannot become the model's id."""
     if (run / "recipe.yaml").exists():
         raise UsageError(f"{run} already holds a run; name another --out")
-    if not _MODEL_ID.fullmatch(run.name):
-        raise UsageError(
-            f"{run.name!r} cannot be a model id, and the model is called as its run folder; "
-            "name an --out of letters, digits, dots and dashes, at most 64"
-        )
-    if any(info.id == run.name for info in registry.list()):
-        raise UsageError(f"there is a model {run.name!r} already; name another --out")
+    try:
+        registry.check_new(run.name)
+    except UsageError as error:
+        raise UsageError(f"{error}; the model is called as its run folder, so name another --out") from error
 
 
 def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], bool]:
