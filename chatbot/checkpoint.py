@@ -52,7 +52,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             f"{path.parent} is no model folder: {path.name} is missing; `chatbot models list` shows what there is"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelFolderError(f"{path} cannot be read: {error}") from error
+        raise ModelFolderError(f"{path} cannot be read: {error}; restore it, or `chatbot models rollback`") from error
     if not isinstance(value, dict):
         raise ModelFolderError(f"{path} does not hold a JSON object")
     return value
@@ -113,7 +113,9 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
         model.load_state_dict({name: weight.float() for name, weight in weights.items()})
     except (SafetensorError, RuntimeError, TypeError, KeyError, UsageError) as error:
         reason = " ".join(str(error).split())
-        raise ModelFolderError(f"{path} does not hold the weights its config describes: {reason}") from error
+        raise ModelFolderError(
+            f"{path} does not hold the weights its config describes ({reason}); restore it from its source, or train again"
+        ) from error
     tokenizer = Tokenizer.load(path / "tokenizer.json")
     if len(tokenizer) != model.config.vocabulary_size:
         raise ModelFolderError(

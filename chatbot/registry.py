@@ -80,16 +80,20 @@ class Registry:
         infos = [self._info(model_id, live) for model_id in found]
         return tuple(sorted(infos, key=lambda info: (info.id != STARTER, info.created, info.id)))
 
+    def check_new(self, model_id: str) -> None:
+        """UsageError if a new model cannot be called that: the id is taken or no plain name."""
+        if not _ID.fullmatch(model_id) or model_id in _RESERVED:
+            raise UsageError(f"{model_id!r} cannot be a model id; use letters, digits, dots and dashes, at most 64")
+        if (self._models / model_id).exists():
+            raise UsageError(f"there is a model {model_id!r} already; `chatbot models list` shows the names taken")
+
     def add(self, folder: Path, model_id: str) -> Path:
         """Copy a model folder in under `model_id`, whole or not at all, and return its place.
 
-        UsageError if the id is taken or no plain name; ModelFolderError if the folder, or its copy, is not sound.
+        UsageError if `check_new` objects; ModelFolderError if the folder, or its copy, is not sound.
         """
-        if not _ID.fullmatch(model_id) or model_id in _RESERVED:
-            raise UsageError(f"{model_id!r} cannot be a model id; use letters, digits, dots and dashes, at most 64")
+        self.check_new(model_id)
         place = self._models / model_id
-        if place.exists():
-            raise UsageError(f"there is a model {model_id!r} already; `chatbot models list` shows the names taken")
         verify_model_folder(folder)
         building = self._models / f".{model_id}.{os.getpid()}"
         shutil.rmtree(building, ignore_errors=True)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -34,9 +33,8 @@ from training.trainer import StepReport
 
 # With fewer pairs than this, holding some out would mean not learning what somebody took the trouble to teach.
 _ENOUGH_TO_HOLD_OUT = 200
-_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECENT_PER_MILLE = 100
-_LESSONS_AN_EPOCH = 2000  # about a third of what is seen; the rest is rehearsal
+_LESSONS_PER_REHEARSAL = 0.5  # how many lessons are seen for each reply that is rehearsed, at least
 _ASKED_AGAIN = 200  # pairs that are put to the candidate as questions
 _FIXED_QUESTIONS = ("hi", "how are you?", "what's your name?", "tell me a joke", "I'm sad", "你好", "你叫什么名字？")
 
@@ -86,12 +84,11 @@ def retrain(
     _verify_fresh(run, registry)
     snapshot = export_pairs(store, settings.policy, run / "log.jsonl", recipe.data.context_turns)
     taught, recent, is_held_out = _split(snapshot)
-    lessons = _write_lessons(taught, run / "lessons.jsonl", recipe.seed)
+    replay = [*shipped_dialogues("dialogues"), *map(Path, settings.replay)]
+    lessons = _write_lessons(taught, replay, run / "lessons.jsonl", recipe.seed)
     dataset = store.create_dataset(run.name, snapshot.sha256, snapshot.message_ids)
-    replay = [*map(str, shipped_dialogues("dialogues")), *settings.replay]
-    recipe = replace(
-        recipe, start_from=str(registry.path(serving)), data=replace(recipe.data, paths=(str(lessons), *replay))
-    )
+    data = replace(recipe.data, paths=tuple(map(str, (lessons, *replay))))
+    recipe = replace(recipe, start_from=str(registry.path(serving)), data=data)
     train(recipe, run, device=device, heard=heard)
     before, after = load_model_folder(registry.path(serving)), load_model_folder(run / "model")
     comparison = compare(before, after, recent, is_held_out, taught, run / "model")
@@ -111,13 +108,10 @@ def _verify_fresh(run: Path, registry: Registry) -> None:
     """UsageError, before any work, if the run folder is another run's or its name cannot become the model's id."""
     if (run / "recipe.yaml").exists():
         raise UsageError(f"{run} already holds a run; name another --out")
-    if not _MODEL_ID.fullmatch(run.name):
-        raise UsageError(
-            f"{run.name!r} cannot be a model id, and the model is called as its run folder; "
-            "name an --out of letters, digits, dots and dashes, at most 64"
-        )
-    if any(info.id == run.name for info in registry.list()):
-        raise UsageError(f"there is a model {run.name!r} already; name another --out")
+    try:
+        registry.check_new(run.name)
+    except UsageError as error:
+        raise UsageError(f"{error}; the model is called as its run folder, so name another --out") from error
 
 
 def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], bool]:
@@ -135,10 +129,11 @@ def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], boo
     return taught, [_dialogue(pair) for pair in apart], True
 
 
-def _write_lessons(taught: Sequence[LearnablePair], path: Path, seed: int) -> Path:
+def _write_lessons(taught: Sequence[LearnablePair], replay: Sequence[Path], path: Path, seed: int) -> Path:
     lessons = _lessons(taught, random.Random(seed))
-    # A few lessons would drown in the rehearsal, which is seen at the same time.
-    times = max(1, _LESSONS_AN_EPOCH // len(lessons))
+    # A few lessons would drown in the rehearsal, which is seen at the same time: all turns but the first of a dialogue.
+    rehearsed = sum(len(dialogue.turns) - 1 for dialogue in read_dialogues(replay))
+    times = max(1, round(_LESSONS_PER_REHEARSAL * rehearsed / len(lessons)))
     with path.open("w", encoding="utf-8") as stream:
         for turns in lessons * times:
             record = {"source": "log", "license": "private", "learn": "last", "turns": turns}
