@@ -118,7 +118,7 @@ def split_text(text: str, limit: int, length: Callable[[str], int] = len) -> lis
 
 def _longest(text: str, limit: int, length: Callable[[str], int]) -> int:
     """How many code points from the start of `text` fit into `limit`; at least one, so that there is an end."""
-    low, high = 1, len(text)
+    low, high = 1, min(len(text), limit)  # no code point counts less than one
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if length(text[:middle]) <= limit else (low, middle - 1)

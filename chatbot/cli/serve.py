@@ -35,6 +35,12 @@ def add_commands(commands: Any) -> None:
     )
     run.add_argument("names", nargs="*", metavar="NAMES", help="which adapters (default: those of run.adapters)")
     run.set_defaults(run=run_adapters)
+    sync = commands.add_parser(
+        "discord-sync",
+        help="tell Discord the slash commands",
+        description="Tell Discord the slash commands, once after setting up and after each update of Familect.",
+    )
+    sync.set_defaults(run=run_discord_sync)
 
 
 def known_adapters() -> dict[str, EntryPoint | str]:
@@ -66,6 +72,16 @@ def section(settings: Settings, name: str) -> Mapping[str, object]:
     """The part of the configuration that is the adapter's own."""
     own = {"telegram": asdict(settings.telegram), "discord": asdict(settings.discord)}
     return own[name] if name in own else settings.platforms.get(name, {})
+
+
+def run_discord_sync(arguments: argparse.Namespace) -> int:
+    """`chatbot discord-sync`."""
+    from adapters.discord import sync_commands
+    from chatbot.config import load_settings
+
+    count = asyncio.run(sync_commands(section(load_settings(), "discord")))
+    print(f"Discord knows {count} commands now")
+    return 0
 
 
 def run_adapters(arguments: argparse.Namespace) -> int:
