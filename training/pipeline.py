@@ -34,7 +34,7 @@ from training.trainer import StepReport
 # With fewer pairs than this, holding some out would mean not learning what somebody took the trouble to teach.
 _ENOUGH_TO_HOLD_OUT = 200
 _RECENT_PER_MILLE = 100
-_LESSONS_PER_REHEARSAL = 0.5  # how many lessons are seen for each reply that is rehearsed, at least
+_LESSONS_PER_REHEARSAL = 0.7  # how many lessons are seen for each reply that is rehearsed, at least
 _ASKED_AGAIN = 200  # pairs that are put to the candidate as questions
 _FIXED_QUESTIONS = ("hi", "how are you?", "what's your name?", "tell me a joke", "I'm sad", "你好", "你叫什么名字？")
 
