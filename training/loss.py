@@ -15,7 +15,7 @@ from chatbot.model import Seq2Seq
 IGNORED = -1  # the padding of targets
 # How much a nat away from the teacher counts beside a nat of a lesson. With less, twenty lessons cost the frozen set
 # more than they may; with more, they are not learnt in time.
-_REHEARSAL_WEIGHT = 4.0
+REHEARSAL_WEIGHT = 4.0
 
 
 class SoftmaxSampler:
@@ -80,4 +80,4 @@ class LossModule(nn.Module):
         taught = taught_B.unsqueeze(1).expand_as(target_BT)[wanted_BT]
         learnt = F.cross_entropy(logits, targets, reduction="none")
         kept = F.kl_div(logits.log_softmax(dim=1), soft, reduction="none", log_target=True).sum(dim=1)
-        return torch.where(taught, learnt, _REHEARSAL_WEIGHT * kept).mean()
+        return torch.where(taught, learnt, REHEARSAL_WEIGHT * kept).mean()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ScriptedEngine
+from fakes import MemorySpine, ScriptedEngine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,7 +48,7 @@ def pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         adapter = TerminalAdapter(**arguments)
         with file.open() as stdin, monkeypatch.context() as patch:
             patch.setattr("sys.stdin", stdin)
-            asyncio.run(adapter.run(echo))
+            asyncio.run(adapter.run(MemorySpine(echo)))
         output = capsys.readouterr()
         assert output.out == "" or output.out.endswith("\n")
         return adapter.exit_code, output.out.split("\n")[:-1], output.err
@@ -272,7 +272,7 @@ def test_input_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with (tmp_path / "file").open("w") as stdin:
         monkeypatch.setattr("sys.stdin", stdin)
         with pytest.raises(ChatbotError, match="the input cannot be read"):
-            asyncio.run(TerminalAdapter().run(echo))
+            asyncio.run(TerminalAdapter().run(MemorySpine(echo)))
 
 
 def test_signals_of_others_are_left_alone() -> None:
@@ -291,7 +291,7 @@ def test_signals_of_others_are_left_alone() -> None:
             async def answer(message: Message) -> Reply:
                 return await engine.reply([], message.text)
 
-            session = asyncio.create_task(TerminalAdapter().run(answer))
+            session = asyncio.create_task(TerminalAdapter().run(MemorySpine(answer)))
             await engine.waiting.wait()
             os.kill(os.getpid(), signal.SIGTERM)
             await got.wait()

@@ -20,7 +20,7 @@ from chatbot.model import Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.corpus import Dialogue
 from training.dataset import Batch, ExampleSet, Ids, tokenise
-from training.loss import LossModule, SoftmaxSampler
+from training.loss import REHEARSAL_WEIGHT, LossModule, SoftmaxSampler
 from training.recipe import DataRecipe, OptimiserRecipe
 from training.trainer import StepReport, Trainer, learning_rate
 
@@ -317,7 +317,7 @@ def test_label_smoothing_is_spelled_out() -> None:
 
 
 def test_rehearsal_stays_near_the_teacher() -> None:
-    """Rows from the log cost their nats, other rows the divergence from the teacher; a teacher equal to us costs 0."""
+    """Rows from the log cost their nats, other rows the weighed divergence from the teacher; one equal to us costs 0."""
     module, call, scores = loss_call(teacher=tiny_model(seed=11))
     other = tiny_model(seed=11)
     with torch.no_grad():
@@ -326,7 +326,7 @@ def test_rehearsal_stays_near_the_teacher() -> None:
     taught = [-ours[row, token].item() for row, token in ((0, 4), (1, 6), (2, 2))]
     kept = (soft[3] * (soft[3].log() - ours[3])).sum().item()
 
-    assert (sum(taught) + kept) / 4 == pytest.approx(module(*call).item(), rel=1e-5)
+    assert (sum(taught) + REHEARSAL_WEIGHT * kept) / 4 == pytest.approx(module(*call).item(), rel=1e-5)
     same, call, _ = loss_call(teacher=tiny_model())
     assert same(*call[:4], torch.tensor([False, False])).item() == pytest.approx(0, abs=1e-6)
     assert not any(weight is other for weight in same.parameters() for other in same._teacher[0].parameters())
