@@ -239,8 +239,9 @@ def _table(size: ModelConfig, recipe: Recipe, rates: dict[str, list[float]], ste
         "### Training",
         "",
         f"{sum(weight.numel() for weight in TextbookSeq2Seq(size).parameters()) / 1e6:.1f} M weights, batches of "
-        f"{recipe.optimiser.batch_tokens} target tokens, ours of one source length each, {recipe.optimiser.softmax_draws} draws "
-        f"where sampled. Medians of {len(rates[_TEXTBOOK])} windows of {steps} steps, in turn.",
+        f"{recipe.optimiser.batch_tokens} target tokens, ours of one source length each, "
+        f"{recipe.optimiser.softmax_draws} draws where sampled. Medians of {len(rates[_TEXTBOOK])} windows of {steps} "
+        "steps, in turn.",
         "",
         "| loop | target tokens/s | times the textbook [least..most] |",
         "|---|--:|--:|",

@@ -114,7 +114,8 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     except (SafetensorError, RuntimeError, TypeError, KeyError, UsageError) as error:
         reason = " ".join(str(error).split())
         raise ModelFolderError(
-            f"{path} does not hold the weights its config describes ({reason}); restore it from its source, or train again"
+            f"{path} does not hold the weights its config describes ({reason}); "
+            "restore it from its source, or train again"
         ) from error
     tokenizer = Tokenizer.load(path / "tokenizer.json")
     if len(tokenizer) != model.config.vocabulary_size:

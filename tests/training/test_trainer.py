@@ -317,7 +317,7 @@ def test_label_smoothing_is_spelled_out() -> None:
 
 
 def test_rehearsal_stays_near_the_teacher() -> None:
-    """Rows from the log cost their nats, other rows the weighed divergence from the teacher; one equal to us costs 0."""
+    """Rows from the log cost their nats, others the weighed divergence from the teacher, 0 if it equals us."""
     module, call, scores = loss_call(teacher=tiny_model(seed=11))
     other = tiny_model(seed=11)
     with torch.no_grad():
