@@ -91,7 +91,7 @@ def test_every_command_has_its_section(command: str) -> None:
 
 def test_sections_are_of_commands() -> None:
     """There is no section about a command that is not there."""
-    assert set(re.findall(r"^### `(chatbot [\w ]+)`$", CONFIGURATION, re.M)) == COMMANDS.keys()
+    assert set(re.findall(r"^### `(chatbot [\w -]+)`$", CONFIGURATION, re.M)) == COMMANDS.keys()
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
