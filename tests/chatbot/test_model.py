@@ -74,7 +74,8 @@ def test_step_is_the_published_arithmetic() -> None:
         logits, _ = model.step(torch.tensor([11, 13]), state)
     weights = {name: value.detach().double().numpy() for name, value in model.named_parameters()}
     for row, token in enumerate((11, 13)):
-        x, h = weights["embedding.weight"][token], state.hidden[0][0, row].double().numpy()
+        x = weights["embedding.weight"][token] * np.sqrt(model.config.embedding_size)
+        h = state.hidden[0][0, row].double().numpy()
         from_x = weights["decoder.weight_ih_l0"] @ x + weights["decoder.bias_ih_l0"]
         from_h = weights["decoder.weight_hh_l0"] @ h + weights["decoder.bias_hh_l0"]
         r, z = (1 / (1 + np.exp(-(from_x[i : i + 11] + from_h[i : i + 11]))) for i in (0, 11))

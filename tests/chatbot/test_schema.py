@@ -34,8 +34,8 @@ def execute(file: Path, *statements: str) -> None:
 
 
 @pytest.fixture
-def two_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database with one message, one revision behind a program that has a second one. The database's file."""
+def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A database with one message, one revision behind a program that has a third one. The database's file."""
     file = tmp_path / "chatbot.db"
     schema.upgrade(url_of(file))
     store = ConversationStore(url_of(file), KEY)
@@ -43,10 +43,10 @@ def two_revisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store.close()
     migrations = tmp_path / "migrations"
     (migrations / "versions").mkdir(parents=True)
-    for name in ("env.py", "versions/0001_conversations.py"):
+    for name in ("env.py", "versions/0001_conversations.py", "versions/0002_inbox.py"):
         (migrations / name).write_text((schema.migrations_dir() / name).read_text())
-    (migrations / "versions" / "0002_next.py").write_text(
-        'import sqlalchemy as sa\nfrom alembic import op\nrevision = "0002"\ndown_revision = "0001"\n'
+    (migrations / "versions" / "0003_next.py").write_text(
+        'import sqlalchemy as sa\nfrom alembic import op\nrevision = "0003"\ndown_revision = "0002"\n'
         'def upgrade():\n    with op.batch_alter_table("message") as batch:\n'
         '        batch.add_column(sa.Column("mood", sa.Text()))\n'
         '        batch.alter_column("text", type_=sa.String(99))\n'
@@ -98,39 +98,37 @@ def test_memory_needs_no_schema() -> None:
     assert schema.upgrade("sqlite://") is None
 
 
-def test_older_database_is_refused_with_the_command(two_revisions: Path) -> None:
+def test_older_database_is_refused_with_the_command(behind: Path) -> None:
     """A database behind the code is not touched, and the text names the command."""
-    with pytest.raises(DatabaseOutdatedError, match=r"0001.*0002.*`chatbot db upgrade`"):
-        schema.require_current(url_of(two_revisions))
+    with pytest.raises(DatabaseOutdatedError, match=r"0002.*0003.*`chatbot db upgrade`"):
+        schema.require_current(url_of(behind))
 
-    assert schema.check(url_of(two_revisions)) == [
-        f"the database {two_revisions} is at revision 0001, this program at 0002"
-    ]
+    assert schema.check(url_of(behind)) == [f"the database {behind} is at revision 0002, this program at 0003"]
 
 
-def test_upgrade_copies_the_older_database_first(two_revisions: Path) -> None:
+def test_upgrade_copies_the_older_database_first(behind: Path) -> None:
     """An upgrade rebuilds a table that others refer to, keeps its rows, and leaves a whole copy of the old state."""
-    copy = schema.upgrade(url_of(two_revisions))
+    copy = schema.upgrade(url_of(behind))
 
     assert copy is not None
-    assert copy.parent == two_revisions.parent
-    for file, revision in ((two_revisions, "0002"), (copy, "0001")):
+    assert copy.parent == behind.parent
+    for file, revision in ((behind, "0003"), (copy, "0002")):
         with closing(sqlite3.connect(file)) as connection:
             assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
             assert connection.execute("SELECT text FROM message").fetchall() == [("kept",)]
-    schema.require_current(url_of(two_revisions))
+    schema.require_current(url_of(behind))
 
 
-def test_failed_upgrade_leaves_the_old_database(two_revisions: Path) -> None:
+def test_failed_upgrade_leaves_the_old_database(behind: Path) -> None:
     """A revision that fails half way leaves no trace of itself."""
-    broken = schema.migrations_dir() / "versions" / "0002_next.py"
+    broken = schema.migrations_dir() / "versions" / "0003_next.py"
     broken.write_text(broken.read_text().replace("def downgrade", "    raise RuntimeError('half way')\ndef downgrade"))
 
     with pytest.raises(RuntimeError, match="half way"):
-        schema.upgrade(url_of(two_revisions))
+        schema.upgrade(url_of(behind))
 
-    with closing(sqlite3.connect(two_revisions)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    with closing(sqlite3.connect(behind)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
         assert "mood" not in [row[1] for row in connection.execute("PRAGMA table_info(message)")]
 
 
