@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from adapters.base import Answering
 from chatbot.errors import ChatbotError
@@ -26,8 +27,9 @@ class CollectingAdapter:
 
     async def run(self, spine: Answering) -> None:
         """Bring each text to the spine, one after another."""
+        session = uuid4().hex  # Not id(self): a later adapter may stand where an earlier one stood.
         for number, text in enumerate(self._texts):
-            message = Message(self.name, "room", "somebody", text, f"{id(self)}-{number}", datetime.now(UTC))
+            message = Message(self.name, "room", "somebody", text, f"{session}-{number}", datetime.now(UTC))
             try:
                 self.shown.append((await spine.answer(message)).text)
             except ChatbotError as error:

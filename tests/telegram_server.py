@@ -120,7 +120,9 @@ class TelegramServer:
             await self._caller
         server = self._runner.server
         await self._runner.cleanup()
-        await asyncio.sleep(0.01)  # Connections that were being made while the port was closed are known only now.
+        # A connection that was accepted just before the port was closed reaches the server some turns of the loop later.
+        for _ in range(10):
+            await asyncio.sleep(0)
         if server is not None:
             await server.shutdown(0.1)
 
