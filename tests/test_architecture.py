@@ -36,7 +36,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "telegram": ("adapters.telegram", "adapters.telegram_"),
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
-    "rapidfuzz": ("chatbot.retrieval",),
+    "rapidfuzz": ("chatbot.known",),
     "matplotlib": ("training.plot",),
     "tqdm": ("chatbot.cli.learn",),
     "numpy": ("chatbot.decoding", "chatbot.runtime", "training."),

@@ -28,7 +28,8 @@ class Dialogue:
     """One conversation: at least two turns, speakers alternating; `source` is its persona where it has one.
 
     Of a dialogue with `last_only` (key "learn": "last") only the last turn is a target: the rest is context, such as
-    replies of the bot that nobody vouched for.
+    replies of the bot that nobody vouched for. An `opening` begins with words that lean on the talk before them
+    anywhere but at its start (see `chatbot.known`).
     """
 
     id: str
@@ -37,6 +38,7 @@ class Dialogue:
     turns: tuple[str, ...]
     quality: float | None = None
     last_only: bool = False
+    opening: bool = False
 
 
 @dataclass(slots=True)
@@ -88,6 +90,7 @@ def parse_dialogue(line: str) -> Dialogue:
         turns=cleaned,
         quality=float(quality) if isinstance(quality, int | float) else None,
         last_only=record.get("learn") == "last",
+        opening=record.get("opening") is True,
     )
 
 

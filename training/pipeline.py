@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-from chatbot.checkpoint import LoadedModel, load_model_folder
+from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder
 from chatbot.config import LearnSettings
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.learnable import LearnablePair
@@ -88,7 +88,8 @@ def retrain(
     lessons = _write_lessons(taught, replay, run / "lessons.jsonl", recipe.seed)
     dataset = store.create_dataset(run.name, snapshot.sha256, snapshot.message_ids)
     data = replace(recipe.data, paths=tuple(map(str, (lessons, *replay))))
-    recipe = replace(recipe, start_from=str(registry.path(serving)), data=data)
+    answer = replace(recipe.answer, known=(registry.path(serving) / KNOWN_FILE).exists())
+    recipe = replace(recipe, start_from=str(registry.path(serving)), data=data, answer=answer)
     train(recipe, run, device=device, heard=heard)
     before, after = load_model_folder(registry.path(serving)), load_model_folder(run / "model")
     comparison = compare(before, after, recent, is_held_out, taught, run / "model")

@@ -71,6 +71,7 @@ class AnswerRecipe:
     """How the finished model answers unless told otherwise."""
 
     source: str = "other"
+    known: bool = False  # questions of that source's dialogues, asked again, get the reply that stands there
     decoding: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ The run folder, an interface that other tools may rely on:
     recipe.yaml        the recipe as resolved, with --set and --data laid in
     data.json          each data file with its sha256, licence and counts; what was left out and why
     tokens/            the tokenised data, so that --resume starts at once
+    known.jsonl        with answer.known: the exchanges that the model takes along (`training.known`)
     tokenizer.json     as trained on this data (or taken from the model the run started from)
     checkpoints/       <step>/state.safetensors and state.json, the last two
     metrics.jsonl      one object a step: see `training.trainer.StepReport`
@@ -28,13 +29,14 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from chatbot.checkpoint import load_model_folder, save_model_folder, sha256
+from chatbot.checkpoint import KNOWN_FILE, load_model_folder, save_model_folder, sha256
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
 from training.evaluate import evaluation_set, score_replies
+from training.known import KnownPart
 from training.plot import draw_losses
 from training.processes import denormals_flushed, first_goes_first, joined, pick_device, rank
 from training.recipe import Recipe
@@ -144,6 +146,7 @@ def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, fact
             "max_source_tokens": recipe.data.max_source_tokens,
             "rename": dict(recipe.data.rename),
         },
+        known=path.with_name(KNOWN_FILE) if recipe.answer.known else None,
     )
 
 
@@ -199,7 +202,7 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None) -> Prepar
         corpus = TokenisedCorpus.load(folder / "tokens")
     else:
         known = tokenizer or _train_tokenizer(recipe, paths)
-        corpus, counts = _tokenised(recipe, paths, known)
+        corpus, counts = _tokenised(recipe, paths, known, folder)
         facts = {"files": hashes, **counts}
         corpus.save(folder / "tokens")
         known.save(folder / "tokenizer.json")
@@ -222,12 +225,15 @@ def _validation_part(recipe: Recipe, paths: Sequence[Path]) -> list[Dialogue]:
 
 
 def _tokenised(
-    recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer
+    recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer, folder: Path
 ) -> tuple[TokenisedCorpus, Mapping[str, Any]]:
-    """The training part as tokens, and the counts for `data.json`."""
+    """The training part as tokens, and the counts for `data.json`; the known exchanges go into `folder`."""
     report, licences = ReadReport(), Counter[str]()
     dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences)
-    corpus = tokenise(dialogues, tokenizer, recipe.data, recipe.seed)
+    known = KnownPart(recipe.answer.source)
+    corpus = tokenise(known.watch(dialogues), tokenizer, recipe.data, recipe.seed)
+    if recipe.answer.known:
+        known.write(folder / KNOWN_FILE)
     return corpus, {
         "licences": dict(licences),
         "dialogues": report.dialogues,

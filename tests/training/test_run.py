@@ -41,7 +41,7 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
     """Everything the docstring of `training.run` draws is there, and the model says where it comes from."""
     with dialogue_file.open("a", encoding="utf-8") as stream:
         stream.write("not json\n")
-    recipe = tiny_recipe(dialogue_file, data={"held_out_per_mille": 100})
+    recipe = tiny_recipe(dialogue_file, data={"held_out_per_mille": 100}, answer={"source": "familect", "known": True})
 
     state = train(recipe, tmp_path / "run", device="cpu")
 
@@ -50,6 +50,7 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
         "data.json",
         "tokens",
         "tokenizer.json",
+        "known.jsonl",
         "checkpoints",
         "metrics.jsonl",
         "loss.png",
@@ -72,6 +73,9 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
     del facts["files"]
     assert (facts, None, "fp32") == (provenance["data"], provenance["parent"], provenance["precision"])
     assert state.best_loss == provenance["valid_loss_per_token"]
+    known = (tmp_path / "run" / "known.jsonl").read_text(encoding="utf-8")
+    assert known == (tmp_path / "run" / "model" / "known.jsonl").read_text(encoding="utf-8")
+    assert {json.loads(line)["source"] for line in known.splitlines()} == {"familect"}
 
 
 def test_a_run_can_start_from_a_model(tmp_path: Path, dialogue_file: Path) -> None:
