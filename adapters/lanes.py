@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from adapters.base import Spine
 from chatbot.errors import ChatbotError, DatabaseError
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+_LAST_CALLS_S = 2.0
 _ANSWERED_AT_ONCE = 64  # more would only wait in the engine's queue, where waiting has a deadline
 
 
@@ -53,7 +54,9 @@ class Part:
 
 
 class Outbound(Protocol):
-    """What the lanes need of a platform."""
+    """What the lanes need of a platform. `typing_s`: seconds from one sign that a reply is coming to the next."""
+
+    typing_s: float
 
     def parts(self, message: Message, reply: Reply) -> Sequence[str]:
         """The reply's text in parts that the platform takes. The same reply always gives the same parts."""
@@ -67,8 +70,8 @@ class Outbound(Protocol):
         Raises NotYetError, NotDeliveredError or MaybeDeliveredError; whatever else counts as the last.
         """
 
-    def typing(self, message: Message) -> AbstractAsyncContextManager[None]:
-        """Shows that a reply is coming, for as long as it is open. Opens at once, and never raises."""
+    async def show_typing(self, message: Message) -> bool:
+        """Show once that a reply is coming; False, or whatever is raised: not again for this message."""
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Lanes:
         self._drain_seconds = drain_seconds
         self._lanes: dict[tuple[str, str | None], deque[_Job]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._signs: set[asyncio.Task[None]] = set()
         self._answering = asyncio.Semaphore(_ANSWERED_AT_ONCE)
         self._open = False
 
@@ -118,6 +122,7 @@ class Lanes:
             await asyncio.gather(*unfinished, return_exceptions=True)
             if unfinished:
                 log.warning("%s: %d conversations go on at the next start", self._platform, len(unfinished))
+            await see_out(self._signs)
 
     def put(self, message: Message) -> None:
         """Answer a message that the spine has accepted, after those put in before it in its conversation."""
@@ -141,9 +146,7 @@ class Lanes:
             self._lanes[lane].append(job)
             return
         self._lanes[lane] = deque([job])
-        task = asyncio.create_task(self._work(lane), name=f"{self._platform} lane")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        begin(self._work(lane), self._tasks)
 
     async def _work(self, lane: tuple[str, str | None]) -> None:
         jobs = self._lanes[lane]
@@ -174,8 +177,20 @@ class Lanes:
             await self._done(job, "unknown" if sending else "failed")
 
     async def _answer(self, message: Message) -> Reply:
-        async with self._answering, self._outbound.typing(message):
-            return await self._when_stored(lambda: self._spine.answer(message))
+        there = asyncio.Event()
+        async with self._answering:
+            begin(self._show_typing(message, there), self._signs)
+            try:
+                return await self._when_stored(lambda: self._spine.answer(message))
+            finally:
+                there.set()
+
+    async def _show_typing(self, message: Message, there: asyncio.Event) -> None:
+        """Keep the sign alive until the reply is there. No trouble with it matters: the reply meets the same."""
+        with suppress(Exception):
+            while not there.is_set() and await self._outbound.show_typing(message):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(there.wait(), self._outbound.typing_s)
 
     async def _deliver(self, job: _Job, reply: Reply) -> None:
         """Send the parts that are not out yet, one after another."""
@@ -220,6 +235,26 @@ class Lanes:
                 log.error("%s: %s", self._platform, error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def begin(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    """Do something in a task of its own, which stands in `tasks` until it has ended."""
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def see_out(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Let calls that are under way end; after two seconds they are broken off.
+
+    Not at once: of a call that is broken off while it connects, a library may leave the connection open.
+    """
+    if tasks:
+        await asyncio.wait(tasks, timeout=_LAST_CALLS_S)
+    late = list(tasks)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
 
 
 def where(error: BaseException) -> str:

@@ -92,7 +92,6 @@ class TelegramAdapter:
                         await self._poll(client, intake.take)
             finally:
                 await intake.close()
-                await outbound.close()
 
     async def _poll(self, client: Client, take: Callable[[Any], Awaitable[None]]) -> None:
         """Ask for updates, for ever. One is confirmed by the poll after that which brought it, once it is kept."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,11 +20,15 @@ from chatbot.messages import Message, Reply
 class Wire:
     """A platform that takes parts of at most 9 characters; `faults` are raised, one a call, before it takes any."""
 
+    typing_s = 0.01
+
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
         self.out: list[str] = []
         self.calls: list[tuple[float, Part]] = []
-        self.typing_in: list[str] = []
+        self.signs: list[str] = []  # texts for which the sign was shown, to the end
+        self.sign_s = 0.0  # how long showing it takes
+        self.sign_fails = False
         self.closed: set[str] = set()  # chats into which nothing is let
         self.pause_after: int | None = None  # parts taken, after which nothing is let in anywhere
         self.opened = asyncio.Event()
@@ -47,12 +50,13 @@ class Wire:
         self.out.append(part.text)
         return part.text
 
-    @asynccontextmanager
-    async def typing(self, message: Message) -> AsyncIterator[None]:
+    async def show_typing(self, message: Message) -> bool:
         """Keep what is being answered."""
-        self.typing_in.append(message.text)
-        yield
-        self.typing_in.remove(message.text)
+        await asyncio.sleep(self.sign_s)
+        self.signs.append(message.text)
+        if self.sign_fails:
+            raise ZeroDivisionError
+        return True
 
 
 def lanes(spine: MemorySpine, wire: Wire, *, resend: bool = False, drain_seconds: float = 5.0) -> Lanes:
@@ -127,18 +131,45 @@ def test_a_stuck_chat_holds_up_nobody() -> None:
 
 
 def test_typing_is_shown_while_answering_only() -> None:
-    """The sign is there when the spine works, and gone when the reply is sent."""
+    """The sign comes again and again while the spine works, and no more when the reply is there."""
     wire = Wire()
-    seen: list[list[str]] = []
 
     async def answer(message: Message) -> Reply:
-        seen.append(list(wire.typing_in))
+        while wire.signs.count(message.text) < 3:
+            await asyncio.sleep(0)
+        return Reply("x", "m", "echo")
+
+    put_through(MemorySpine(answer), wire, said("hi", 1), said("ho", 2))
+
+    assert wire.signs == ["hi"] * 3 + ["ho"] * 3
+
+
+def test_a_sign_that_is_refused_is_not_tried_again_and_costs_nothing() -> None:
+    """The message is answered as if there were no sign."""
+    wire = Wire()
+    wire.sign_fails = True
+
+    async def answer(message: Message) -> Reply:
+        await asyncio.sleep(5 * wire.typing_s)
         return Reply("x", "m", "echo")
 
     put_through(MemorySpine(answer), wire, said("hi", 1))
 
-    assert seen == [["hi"]]
-    assert wire.typing_in == []
+    assert (wire.signs, wire.out) == (["hi"], ["x"])
+
+
+def test_a_sign_under_way_is_not_broken_off() -> None:
+    """Neither by the reply nor by the end: a connection that was just being made would be left open."""
+    wire = Wire()
+    wire.sign_s = 0.05
+
+    async def answer(message: Message) -> Reply:
+        await asyncio.sleep(0)
+        return Reply("x", "m", "echo")
+
+    put_through(MemorySpine(answer), wire, said("hi", 1))
+
+    assert (wire.out, wire.signs) == (["x"], ["hi"])
 
 
 def test_long_replies_go_out_in_parts() -> None:
