@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 from discord_server import BOT_ID, DiscordServer, Fault
-from discord_talk import FAST, adapter, answered
+from discord_talk import FAST, adapter, answered, reply_to
 from discord_world import CONTENT_INTENT
 from fakes import MemorySpine
 
@@ -222,8 +222,7 @@ def test_looking_back_leaves_out_what_is_nobodys_business() -> None:
             world = server.world
             ann = world.person("ann")
             async with adapter(server, spine):
-                await server.say(ann, world.channel, f"{ME} before")
-                await answered(server, world.channel)
+                await reply_to(server, ann, "before")
             for text in ("to all", ME, f"{ME} to the bot"):
                 await server.say(ann, world.channel, text, quietly=True)
             await server.say(world.person("robot", bot=True), world.channel, f"{ME} beep", quietly=True)
