@@ -67,7 +67,14 @@ class DiscordAdapter:
         refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         async with _client(self._settings, self._pace, self._sessions) as client, _ended(client) as tasks:
             outbound = DiscordOutbound(client, self._pace, refused)
-            async with Lanes(spine, outbound, self.name, resend=True, drain_seconds=self._drain_seconds) as lanes:
+            async with Lanes(
+                spine,
+                outbound,
+                self.name,
+                resend=True,
+                drain_seconds=self._drain_seconds,
+                merge_burst_s=self._settings.merge_burst_s,
+            ) as lanes:
                 inbound = DiscordInbound(client, spine, self._admission, lanes, self._settings, self._pace)
                 client.attach(inbound, DiscordCommands(spine, self._admission, lanes, outbound, inbound, self._pace))
                 tasks += [asyncio.create_task(inbound.run()), asyncio.create_task(_connect(client))]

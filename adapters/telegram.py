@@ -81,7 +81,14 @@ class TelegramAdapter:
                 await spine.move(PLATFORM, old_chat, new_chat)
 
             outbound = TelegramOutbound(client.bot, Pacer(self._pace), moved, self._timing.typing_s)
-            lanes = Lanes(spine, outbound, PLATFORM, resend=False, drain_seconds=self._drain_seconds)
+            lanes = Lanes(
+                spine,
+                outbound,
+                PLATFORM,
+                resend=False,
+                drain_seconds=self._drain_seconds,
+                merge_burst_s=self._settings.merge_burst_s,
+            )
             intake = Intake(client, me, spine, lanes, self._admission, ambient=self._settings.ambient)
             try:
                 async with lanes:

@@ -13,9 +13,10 @@ from telegram import BotCommandScopeAllGroupChats, BotCommandScopeAllPrivateChat
 from telegram.error import TelegramError
 
 from adapters.admission import Admission
+from adapters.aside import begin, see_out
 from adapters.base import Spine
 from adapters.courtesy import text_only, too_fast
-from adapters.lanes import Lanes, begin, see_out, where
+from adapters.lanes import Lanes, where
 from adapters.telegram_client import Client, patiently
 from adapters.telegram_menu import menu
 from adapters.telegram_reading import PLATFORM, Edited, Event, Moved, Pressed, Said, Wordless, read

@@ -53,7 +53,7 @@ class FilesAdapter:
 
     async def send(self, message: Message, reply: Reply, part: Part) -> str:
         """Append one line, unless it is there."""
-        line = f"{message.chat}-{message.message_id} {part.text}\n"
+        line = f"{message.chat}-{message.message_id} {' '.join(part.text.split())}\n"
         await asyncio.sleep(self._seconds / 2)
         out = self._folder / "out"
         if not (self._keyed and out.exists() and line in out.read_text()):

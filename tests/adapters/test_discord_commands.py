@@ -380,6 +380,7 @@ def test_diagnosis_finds_what_is_wrong_and_changes_nothing() -> None:
         {"message_content": "yes"},
         {"message_content": True, "ambient": "12345"},
         {"message_content": True, "ambient": ["talk"]},
+        {"merge_burst_s": -1.0},
         {"ambient": ["12345"]},
     ],
 )

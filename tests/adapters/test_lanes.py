@@ -59,9 +59,11 @@ class Wire:
         return True
 
 
-def lanes(spine: MemorySpine, wire: Wire, *, resend: bool = False, drain_seconds: float = 5.0) -> Lanes:
+def lanes(
+    spine: MemorySpine, wire: Wire, *, resend: bool = False, drain_seconds: float = 5.0, merge_burst_s: float = 0.0
+) -> Lanes:
     """Lanes of the platform "terminal", that of `said`."""
-    return Lanes(spine, wire, "terminal", resend=resend, drain_seconds=drain_seconds)
+    return Lanes(spine, wire, "terminal", resend=resend, drain_seconds=drain_seconds, merge_burst_s=merge_burst_s)
 
 
 def put_through(spine: MemorySpine, wire: Wire, *messages: Message, **more: Any) -> None:
@@ -389,3 +391,66 @@ def test_courtesies_are_in_the_persons_language() -> None:
     assert "words" in text_only("de")
     assert "words" in text_only(None)
     assert "文字" in text_only("zh-hans")
+
+
+def test_a_burst_is_answered_once_where_that_is_wanted() -> None:
+    """What one person writes in one go gets one answer, to the last of it; commands and other people's words do not."""
+    wire, spine = Wire(), MemorySpine()
+    ann, bob = {"chat": "group", "sender": "ann"}, {"chat": "group", "sender": "bob"}
+
+    put_through(
+        spine,
+        wire,
+        *(said(text, number, **ann) for number, text in enumerate(("one", "two", "three"))),
+        said("/help", 3, **ann),
+        said("x", 4, **bob),
+        said("y", 5, **ann),
+        merge_burst_s=0.02,
+    )
+
+    assert wire.out == ["re: three", "re: /help", "re: x", "re: y"]
+    assert {state for number, state in spine.states if number in {"0", "1"}} == {"received", "sent"}
+    assert not spine.kept
+
+
+def test_a_burst_ends_with_a_pause_and_takes_in_what_comes_meanwhile() -> None:
+    """A message that follows soon goes on from the one before it, and one that comes later is answered by itself."""
+    wire, spine = Wire(), MemorySpine()
+
+    async def session() -> None:
+        async with lanes(spine, wire, merge_burst_s=0.5) as open_lanes:
+            for number, text in enumerate(("one", "two", "three")):
+                await spine.accept(said(text, number))
+                open_lanes.put(said(text, number))
+                await asyncio.sleep(0.01)
+                while text == "two" and not wire.out:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(session())
+
+    assert wire.out == ["re: two", "re: three"]
+
+
+def test_a_burst_that_fails_leaves_nothing_open() -> None:
+    """Where there is no answer, all of it has failed; where the last of it was erased, the rest is answered."""
+
+    async def answer(message: Message) -> Reply:
+        if message.text == "fail":
+            raise UsageError("no")
+        return Reply(
+            "" if message.text == "gone" else message.text,
+            "m",
+            "echo",
+            detail="erased" if message.text == "gone" else None,
+        )
+
+    wire, spine = Wire(), MemorySpine(answer)
+    texts = [("a", "one"), ("a", "fail"), ("b", "two"), ("b", "gone")]
+
+    put_through(
+        spine, wire, *(said(text, number, chat) for number, (chat, text) in enumerate(texts)), merge_burst_s=0.02
+    )
+
+    assert wire.out == ["two"]
+    assert not spine.kept
+    assert {state for number, state in spine.states if number in {"0", "1"}} == {"received", "failed"}
