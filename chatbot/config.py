@@ -186,6 +186,7 @@ class TelegramSettings:
     """Handed to the adapter, which checks the values. The token is in the environment."""
 
     ambient: bool = False  # answer all talk in groups, not only what is addressed to the bot
+    merge_burst_s: float = 0.0  # pauses in what somebody writes in one go, which gets one answer; 0: each its own
     webhook_url: str = ""  # the public https address that Telegram calls; "": poll
     webhook_host: str = "127.0.0.1"  # the address to listen on behind it
     webhook_port: int = 8080
@@ -197,6 +198,7 @@ class DiscordSettings:
 
     message_content: bool = False  # ask for the privileged intent
     ambient: tuple[int, ...] = ()  # ids of channels where everything is answered
+    merge_burst_s: float = 0.0  # as for Telegram
 
 
 @dataclass(frozen=True, slots=True)

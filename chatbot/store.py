@@ -8,8 +8,8 @@ It knows no platform and no model. The schema is `chatbot.schema`'s business: br
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
@@ -71,8 +71,11 @@ class ConversationStore(PeopleRecords, LearningRecords):
             )
             return StoredMessage(new_id(connection, row), fresh=True)
 
-    def record_reply(self, message_id: int, reply: Reply) -> int:
-        """Commit the reply to a message with all that produced it, in one transaction; the id of its row."""
+    def record_reply(self, message_id: int, reply: Reply, notice: str = "", merged: Sequence[int] = ()) -> int:
+        """Commit the reply to a message with all that produced it, in one transaction; the id of its row.
+
+        `notice` is sent before it and not kept; the messages in the rows `merged` are answered by it, too.
+        """
         with self._writing() as connection:
             asked = connection.execute(
                 select(t.message.c.chat_id, t.message.c.context_start).where(t.message.c.id == message_id)
@@ -93,7 +96,8 @@ class ConversationStore(PeopleRecords, LearningRecords):
                 detail=None if reply.detail is None else storable(reply.detail),
             )
             reply_id = new_id(connection, row)
-            self._pending(connection, message_id, reply_id, reply)
+            self._pending(connection, message_id, reply_id, replace(reply, text=notice + reply.text))
+            self._answered_with(connection, merged)
             return reply_id
 
     def stored_reply(self, message_id: int) -> Reply | None:

@@ -13,6 +13,7 @@ from telegram_stage import running, scene
 from chatbot.conversation import Conversations
 from chatbot.engine import EchoEngine
 from chatbot.store import ConversationStore
+from chatbot.wording import ENGLISH
 
 __all__ = ["scene"]
 Play = Callable[..., None]
@@ -34,7 +35,7 @@ def test_a_dialogue_is_answered_stored_and_rated(scene: Play, store: Conversatio
             assert server.answered[query]
             await server.say(ann, "/mydata")
             texts = await server.until_sent(3)
-            assert texts[:2] == ["hello", "how are you?"]
+            assert texts[:2] == [f"{ENGLISH.first_contact}\n\nhello", "how are you?"]
             assert "hello" in texts[2]
             assert "reply_markup" not in server.sent[2].params
 
@@ -44,6 +45,23 @@ def test_a_dialogue_is_answered_stored_and_rated(scene: Play, store: Conversatio
     assert [text for kind, text in kept if kind == "message"] == ["hello", "how are you?"]
     assert [text for kind, text in kept if kind == "reply"] == ["hello", "how are you?"]
     assert rows(url, "SELECT state, envelope, reply FROM inbox ORDER BY id") == [("sent", None, None)] * 3
+
+
+def test_a_burst_is_one_answer_where_that_is_set(scene: Play, store: ConversationStore, url: str) -> None:
+    """With telegram.merge_burst_s, three messages in one go are three rows and one reply to all of them."""
+    spine = Conversations(store, EchoEngine())
+
+    async def act(server: TelegramServer) -> None:
+        ann = server.chat(501)
+        for text in ("so", "tell me", "who are you?"):
+            await server.say(ann, text)
+        async with running(server, spine, merge_burst_s=0.5):
+            [text] = await server.until_sent(1)
+            assert text.endswith("\n\nso tell me who are you?")
+
+    scene(act)
+    assert rows(url, "SELECT state, envelope, reply FROM inbox ORDER BY id") == [("sent", None, None)] * 3
+    assert rows(url, "SELECT count(*) FROM message WHERE role = 'user'") == [(3,)]
 
 
 def test_a_press_in_another_chat_rates_nothing(scene: Play, store: ConversationStore) -> None:
@@ -79,7 +97,8 @@ def test_a_group_keeps_its_talk_when_it_moves(scene: Play, store: ConversationSt
             await server.say(old, sender=ann, migrate_to_chat_id=-100200)
             await server.say(new, sender=ann, migrate_from_chat_id=-77)
             await server.say(new, "@FamilectTestBot three", ann)
-            assert sorted(await server.until_sent(3)) == ["one", "three", "two"]
+            texts = await server.until_sent(3)
+            assert sorted(text.rpartition("\n")[2] for text in texts) == ["one", "three", "two"]
             await server.until(lambda: rows(url, "SELECT DISTINCT state FROM inbox") == [("sent",)])
 
     scene(act)
