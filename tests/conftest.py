@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from postgres_server import Server
+
     from chatbot.store import ConversationStore
     from chatbot.tokenizer import Tokenizer
 
@@ -72,6 +74,18 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("database") / "empty.db"
     schema.upgrade(f"sqlite:///{file}")
     return file
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server for the whole session; tests that need it are skipped where it is not installed."""
+    import postgres_server
+
+    where = postgres_server.programs()
+    if where is None:
+        pytest.skip("PostgreSQL is not installed: no initdb on the PATH or under /usr/lib/postgresql")
+    with postgres_server.running(where) as server:
+        yield server
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, select
 from sqlalchemy.pool import Pool
-from talking import KEY, NOON, rows, said, talk
+from talking import KEY, NOON, ON_SQLITE, rows, said, talk
 
 from chatbot import schema
 from chatbot import tables as t
@@ -72,6 +72,7 @@ def test_two_processes_write_at_once(url: str) -> None:
     store.close()
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("call", ["record_message", "history"])
 def test_damaged_file_is_one_clear_line(store: ConversationStore, url: str, call: str, tmp_path: Path) -> None:
     """Overwritten pages give a DatabaseError that names the file and the way out."""
@@ -87,6 +88,7 @@ def test_damaged_file_is_one_clear_line(store: ConversationStore, url: str, call
         calls[call]()
 
 
+@ON_SQLITE
 def test_read_only_database_is_one_clear_line(url: str, tmp_path: Path) -> None:
     """A write gives a DatabaseError with the way out; reading goes on."""
     first = ConversationStore(url, KEY)
@@ -103,6 +105,7 @@ def test_read_only_database_is_one_clear_line(url: str, tmp_path: Path) -> None:
     first.close()
 
 
+@ON_SQLITE
 def test_full_disk_is_one_clear_line(url: str) -> None:
     """With no page left a write gives a DatabaseError; what was there stays, and goes on when there is space."""
 
@@ -126,6 +129,7 @@ def test_full_disk_is_one_clear_line(url: str) -> None:
     assert schema.check(url) == []
 
 
+@ON_SQLITE
 def test_locked_database_is_one_clear_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program that never lets go gives a DatabaseError that says so, after the patience is over."""
     monkeypatch.setattr("chatbot.database.BUSY_TIMEOUT_S", 0.05)
@@ -143,6 +147,7 @@ def test_locked_database_is_one_clear_line(url: str, monkeypatch: pytest.MonkeyP
     store.close()
 
 
+@ON_SQLITE
 def test_connections_are_set_up(store: ConversationStore) -> None:
     """Write-ahead log, full sync, foreign keys, overwriting of freed text, and five seconds of patience."""
     expected = {
