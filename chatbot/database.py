@@ -54,7 +54,7 @@ _EXPLANATIONS = (
     ('relation "', _NO_TABLE),
     ("authentication failed", "{place} refuses this user: check the name and password in CHATBOT_DATABASE_URL"),
     ("permission denied", "{place} gives this user too few rights: let the user own the database (docs/postgresql.md)"),
-    ('database "', "there is no {place}: make it with `createdb` (docs/postgresql.md)"),
+    ('database "', "{place} does not exist: make it with `createdb` (docs/postgresql.md)"),
     ("connection ", _NO_SERVER),
     (
         "unable to open",

@@ -110,6 +110,32 @@ def backup(url: str, target: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
+def restore(url: str, source: Path) -> Path | None:
+    """Put a backup in the place of a SQLite database, even while programs use it; returns the copy of what was there.
+
+    As one writing transaction: those programs go on with what is restored, and no old log is ever laid over it, as when
+    a file is merely replaced. UsageError for a source that is not ours, DatabaseError for one that is damaged.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        raise UsageError(f"{place(url)} is no SQLite file: bring it back with the tools of its server")
+    origin = f"sqlite:///{source}"
+    if not exists(origin):
+        raise UsageError(f"there is no backup {source}: name a file that `chatbot db backup` made")
+    problems = _damages(origin)
+    if problems:
+        raise DatabaseError(f"the backup {source} is damaged ({problems[0]}): use another; nothing was changed")
+    kept = None
+    if exists(url):
+        kept = file.with_name(f"{file.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.bak")
+        backup(url, kept)
+    else:
+        _create(file)
+    with explained(url), closing(sqlite3.connect(source)) as copy, closing(sqlite3.connect(file)) as live:
+        copy.backup(live)
+    return kept
+
+
 def check(url: str) -> list[str]:
     """What is wrong with a database, one line each: its pages, its references, its revision. Empty: all is well."""
     try:

@@ -1,4 +1,4 @@
-"""chatbot db: the database as such, not what is in it."""
+"""chatbot db upgrade, check, backup, restore, copy: the database as such, not what is in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chatbot.cli.opening import make_home
 
 def add_commands(commands: Any) -> None:
     """Add this group's parsers."""
-    database = commands.add_parser("db", help="upgrade, check, back up or move the database")
+    database = commands.add_parser("db", help="upgrade, check, back up, restore or move the database")
     actions = database.add_subparsers(dest="action", metavar="ACTION", required=True)
     upgrade = actions.add_parser("upgrade", help="bring the database to this program's revision, after a backup")
     upgrade.add_argument("--quiet", action="store_true", help="say nothing when there is nothing to do")
@@ -20,6 +20,9 @@ def add_commands(commands: Any) -> None:
     backup = actions.add_parser("backup", help="copy the SQLite database while it is in use")
     backup.add_argument("path", metavar="PATH", help="the new file")
     backup.set_defaults(run=run_backup)
+    restore = actions.add_parser("restore", help="put a backup in the database's place, even while it is in use")
+    restore.add_argument("path", metavar="PATH", help="the backup")
+    restore.set_defaults(run=run_restore)
     copy = actions.add_parser(
         "copy",
         help="move the store to another database",
@@ -62,6 +65,18 @@ def run_backup(arguments: argparse.Namespace) -> int:
 
     backup(database_url(), Path(arguments.path))
     print(f"backed up to {arguments.path}")
+    return 0
+
+
+def run_restore(arguments: argparse.Namespace) -> int:
+    """`chatbot db restore`."""
+    from chatbot.config import database_url
+    from chatbot.schema import check, restore
+
+    make_home()
+    kept = restore(database_url(), Path(arguments.path))
+    print(f"restored from {arguments.path}" + (f"; what was there is kept in {kept}" if kept else ""))
+    print("\n".join(check(database_url())) or "the database is sound")
     return 0
 
 
