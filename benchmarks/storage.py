@@ -1,7 +1,7 @@
 """What a long log costs, how quickly it is searched, and what kills and crowds do to it. Out: a section of Markdown.
 
-Everything goes through `ConversationStore`. SQLite in a temporary folder, or any database that `--database` names, which
-must be empty. The figures of a long log are compared with those of a short one, call by call in turn.
+Everything goes through `ConversationStore`. SQLite in a temporary folder, or the database that `--database` names,
+which must be empty. The figures of a long log are compared with those of a short one, call by call in turn.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ _PLATFORM = "terminal"
 _PER_CHAT = 200  # messages and replies of one chat in the made-up log
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _WORDS = (
-    "the a cat dog lunch kitchen soup bread yes no maybe where when why tell me about your day tonight music rain sun"
-    " walk home work late early good bad fine never always think know want read book film coffee tea water milk"
-).split()
+    *("the", "a", "cat", "dog", "lunch", "kitchen", "soup", "bread", "yes", "no", "maybe", "where", "when", "why"),
+    *("tell", "me", "about", "your", "day", "tonight", "music", "rain", "sun", "walk", "home", "work", "late", "early"),
+    *("good", "bad", "fine", "never", "always", "think", "know", "want", "read", "book", "film", "coffee", "tea"),
+)
 _RARE, _CHINESE = "clavichord", "今天想吃面条"
 
 
@@ -106,9 +107,17 @@ def _fill(url: str, count: int) -> None:
     chance = random.Random(count)
     engine = writer(open_engine(url))
     chats = max(1, count // _PER_CHAT)
-    people = [{"id": n, "platform": _PLATFORM, "key": keyed_hash(KEY, "person", _PLATFORM, f"p{n}")} for n in _ids(chats)]
+    people = [
+        {"id": n, "platform": _PLATFORM, "key": keyed_hash(KEY, "person", _PLATFORM, f"p{n}")} for n in _ids(chats)
+    ]
     places = [
-        {"id": n, "platform": _PLATFORM, "key": keyed_hash(KEY, "chat", _PLATFORM, f"c{n}"), "thread": "", "name": f"c{n}"}
+        {
+            "id": n,
+            "platform": _PLATFORM,
+            "key": keyed_hash(KEY, "chat", _PLATFORM, f"c{n}"),
+            "thread": "",
+            "name": f"c{n}",
+        }
         for n in _ids(chats)
     ]
     with engine.begin() as connection:
@@ -229,9 +238,7 @@ def _crowd(url: str, sizes: Sizes) -> list[str]:
         folder = Path(name)
         jobs: list[tuple[str, Callable[[str, Path], int]]] = [(f"writer {n}", _write) for n in range(4)]
         jobs += [("copy", _copy), ("training", _learn), ("search", _search)]
-        children = [
-            context.Process(target=_repeat, args=(work, url, folder, job, sizes.seconds)) for job, work in jobs
-        ]
+        children = [context.Process(target=_repeat, args=(work, url, folder, job, sizes.seconds)) for job, work in jobs]
         for child in children:
             child.start()
         for child in children:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, column, func, or_, select, table, text
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, and_, column, func, or_, select, table, text
 
 from chatbot import tables as t
 from chatbot import textindex
@@ -115,8 +115,8 @@ def _holding(connection: Connection, words: list[str]) -> ColumnElement[bool]:
         return scanned
     short = [m.text.icontains(word, autoescape=True) for word in words if len(word) < _INDEXED_CHARACTERS]
     phrases = " ".join('"' + word.replace('"', '""') + '"' for word in indexed)
-    hits = select(column("rowid")).select_from(table(textindex.NAME))
-    hits = hits.where(text(f"{textindex.NAME} MATCH :phrases").bindparams(phrases=phrases))
+    matching = text(f"{textindex.NAME} MATCH :phrases").bindparams(phrases=phrases)
+    hits = select(column("rowid", Integer)).select_from(table(textindex.NAME)).where(matching)
     mark = textindex.mark(connection)
     return or_(and_(m.id.in_(hits), *short), and_(m.id > mark, scanned))
 

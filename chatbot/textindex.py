@@ -42,9 +42,7 @@ def mark(connection: Connection) -> int:
 
 def fill(connection: Connection) -> int:
     """SQLite: index the next messages that are not; how many these were."""
+    next_rows = "SELECT id, text FROM message WHERE id > :mark ORDER BY id LIMIT :rows"
     return connection.execute(
-        text(
-            "INSERT INTO message_text(rowid, text) SELECT id, text FROM message WHERE id > :mark ORDER BY id LIMIT :rows"
-        ),
-        {"mark": mark(connection), "rows": FILL_ROWS},
+        text(f"INSERT INTO message_text(rowid, text) {next_rows}"), {"mark": mark(connection), "rows": FILL_ROWS}
     ).rowcount

@@ -88,10 +88,22 @@ def postgres() -> Iterator[Server]:
         yield server
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let the tests of the store run on both databases, unless they say that they are about one."""
+    chosen = any("url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "url" in metafunc.fixturenames and metafunc.definition.path.parent.name == "chatbot" and not chosen:
+        metafunc.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def url(tmp_path: Path, empty_database: Path) -> str:
-    """The url of a new SQLite file."""
-    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'chatbot.db')}"
+def url(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> Iterator[str]:
+    """The url of a new database: a SQLite file, or what the test is parametrized with."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{shutil.copy(empty_database, tmp_path / 'chatbot.db')}"
+        return
+    server: Server = request.getfixturevalue("postgres")
+    with server.database() as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import CheckConstraint, Column, Table, UniqueConstraint
-from sqlalchemy.dialects.postgresql import dialect
+from sqlalchemy import CheckConstraint, Column, Table, UniqueConstraint, make_url
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a script, it stands beside no package
 
-from chatbot.schema import _head  # noqa: E402  needs the line above
-from chatbot.tables import metadata  # noqa: E402  the same
+from chatbot.schema import _head
+from chatbot.tables import metadata
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "schema.md"
+POSTGRESQL = make_url("postgresql://").get_dialect()()
 # What a row of each table is.
 ROWS = {
     "chat": "a chat, or a thread in one, by the keyed hash of the platform's id",
@@ -53,7 +53,7 @@ def _section(table: Table) -> Iterator[str]:
     yield "| column | type | null | points to |"
     yield "|---|---|---|---|"
     for column in table.columns:
-        kind = column.type.compile(dialect=dialect()).lower()
+        kind = column.type.compile(dialect=POSTGRESQL).lower()
         key = " (key)" if column.primary_key else ""
         yield f"| `{column.name}`{key} | {kind} | {'yes' if column.nullable else 'no'} | {_target(column)} |"
     rules = sorted(_rules(table))

@@ -120,7 +120,7 @@ class TelegramServer:
             await self._caller
         server = self._runner.server
         await self._runner.cleanup()
-        # A connection that was accepted just before the port was closed reaches the server some turns of the loop later.
+        # A connection accepted just before the port was closed reaches the server some turns of the loop later.
         for _ in range(10):
             await asyncio.sleep(0)
         if server is not None:

@@ -123,7 +123,7 @@ def test_down_and_up_again(nothing: str) -> None:
 
 def test_every_revision_has_a_stored_database() -> None:
     """Whatever was the head once is in somebody's hands: all revisions but the newest are there to be upgraded."""
-    assert RELEASED == sorted(schema._known().keys() - {schema._head()})
+    assert sorted(schema._known().keys() - {schema._head()}) == RELEASED
 
 
 @pytest.mark.parametrize("revision", RELEASED)

@@ -1,4 +1,4 @@
-"""What was acknowledged is there, whatever happens: kills, full disks, clocks, backups taken and put back in between."""
+"""What was acknowledged is there, whatever happens: kills, full disks, clocks, backups put back in between."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_kill_nine_loses_nothing_and_answers_nothing_twice(url: str, tmp_path: P
 
 
 def test_a_clock_that_jumps_back_changes_no_order(store: ConversationStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Order is the order of arrival: history, the last reply, the latest consent and correction do not ask the clock."""
+    """Order is the order of arrival: history, last reply, latest consent and correction do not ask the clock."""
     talk(store, "one", "two", chat="c", platform="telegram")
     store.consent("telegram", "c", "me", True, "1", "/consent yes")
     store.teach("telegram", "c", "me", "two!")
@@ -141,7 +141,7 @@ def test_a_copy_in_the_middle_of_writing_is_whole(store: ConversationStore, url:
 
 @ON_SQLITE
 def test_a_backup_put_back_in_the_middle_of_writing(store: ConversationStore, url: str, tmp_path: Path) -> None:
-    """The writer goes on with what was restored; the file is sound, nothing older shows through, nothing is thrown away."""
+    """The writer goes on with what was restored; the file is sound, nothing older shows through, nothing is lost."""
     talk(store, "kept", "yes", chat="kitchen")
     target = tmp_path / "copy.db"
     schema.backup(url, target)

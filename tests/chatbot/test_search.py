@@ -111,7 +111,7 @@ def test_edited_and_erased_texts(busy: ConversationStore) -> None:
 
 @ON_SQLITE
 def test_an_erased_text_leaves_no_piece_in_the_index(busy: ConversationStore, url: str, tmp_path: Path) -> None:
-    """FTS5 keeps the pieces of a deleted text until it tidies up, so an erasure empties the index; searching fills it."""
+    """FTS5 keeps the pieces of deleted texts for a while, so an erasure empties the index; searching fills it."""
     busy.record_message(said("zyzzyva", 91, "c", "telegram", sender="you"))
     texts(busy, "zyzzyva")
     assert b"zzy" in b"".join(file.read_bytes() for file in tmp_path.iterdir())
