@@ -1,6 +1,6 @@
 """The ground every part of the store stands on: transactions, and who and where by keyed hash.
 
-One writer at a time, by a lock here and by the write lock of SQLite between processes; readers do not wait for it.
+One writer at a time, by a lock here and by the database's between processes; readers do not wait for it.
 All calls are synchronous, may come from any thread, and raise DatabaseError with one clear line.
 """
 
@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Insert, insert, select
 
 from chatbot import tables as t
-from chatbot.database import explained, in_memory, open_engine, writer
+from chatbot import textindex
+from chatbot.database import explained, in_memory, open_engine, reader, writer
 from chatbot.identity import keyed_hash
 
 # NUL ends a text early in some databases, and lone surrogates have no UTF-8.
@@ -46,12 +47,14 @@ class Records:
         self._url = url
         self._key = key
         self._engine = open_engine(url)
-        self._writer = writer(self._engine)
+        self._reader, self._writer = reader(self._engine), writer(self._engine)
         self._write_lock = threading.Lock()
         # In memory there is one connection for all threads, so readers have to wait for writers there.
         self._read_lock = self._write_lock if in_memory(url) else nullcontext()
         if in_memory(url):
             t.metadata.create_all(self._engine)
+            with self._writing() as connection:
+                textindex.create(connection)
 
     def close(self) -> None:
         """Close all connections."""
@@ -66,7 +69,7 @@ class Records:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """One consistent view. Keep it short: a long one stops the write-ahead log from being folded in."""
-        with explained(self._url), self._read_lock, self._engine.connect() as connection:
+        with explained(self._url), self._read_lock, self._reader.connect() as connection:
             yield connection
 
     def _chat_key(self, platform: str, chat: str) -> str:

@@ -2,7 +2,7 @@
 
 In go messages, replies, ratings and corrections, each committed when the call returns; out come histories and counts.
 The calls for people's rights are in `chatbot.rights`, those for messengers in `chatbot.inbox`, those for training in
-`chatbot.learning`; this class has all.
+`chatbot.learning`, those for looking things up in `chatbot.search`; this class has all.
 It knows no platform and no model. The schema is `chatbot.schema`'s business: bring it up to date first.
 """
 
@@ -21,6 +21,7 @@ from chatbot.messages import Message, Reply
 from chatbot.pairs import is_talk
 from chatbot.records import new_id, now, storable
 from chatbot.rights import PeopleRecords
+from chatbot.search import SearchRecords
 from chatbot.turns import ROWS_PER_TURN, merge_turns
 
 
@@ -46,7 +47,7 @@ class StoreStats:
     left_out: Mapping[LeftOut, int]
 
 
-class ConversationStore(PeopleRecords, LearningRecords):
+class ConversationStore(PeopleRecords, LearningRecords, SearchRecords):
     """See the module. `url` is a SQLAlchemy url, `sqlite://` for memory only; `key` that of `chatbot.identity`.
 
     Every method may be called from any thread and raises DatabaseError when the database cannot be used.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from chatbot.database import open_engine
@@ -13,6 +14,9 @@ from chatbot.store import ConversationStore
 
 KEY = b"k" * 32
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
+
+# For tests that look into the file, or at what only SQLite does.
+ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 def said(text: str, number: int, chat: str = "default", platform: str = "terminal", **more: Any) -> Message:

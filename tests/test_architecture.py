@@ -22,14 +22,17 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "sqlalchemy": (
         "chatbot.config",  # only to write a path as a URL, inside the function
         "chatbot.tables",
+        "chatbot.textindex",
         "chatbot.database",
         "chatbot.records",
         "chatbot.pairs",
         "chatbot.inbox",
         "chatbot.rights",
         "chatbot.learning",
+        "chatbot.search",
         "chatbot.store",
         "chatbot.schema",
+        "chatbot.transfer",
     ),
     "alembic": ("chatbot.schema",),
     "prompt_toolkit": ("adapters.terminal",),
@@ -236,6 +239,7 @@ def test_training_reads_the_log_through_one_door() -> None:
         "chatbot.records",
         "chatbot.pairs",
         "chatbot.rights",
+        "chatbot.search",
         "chatbot.database",
         "chatbot.turns",
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.__main__ import main, with_figures
+from benchmarks.__main__ import main, marks, with_figures
 from benchmarks.train import TextbookSeq2Seq
 from chatbot.model import ModelConfig, Seq2Seq
 from training.loss import LossModule
@@ -38,6 +38,14 @@ _ROWS = {
         "loading the model",
         "the first reply",
         "peak of a chat process",
+    ],
+    "storage": [
+        "`history\\(\\)`",
+        "all that `reply` adds",
+        "a rare word",
+        "Chinese, two",
+        "the first search",
+        "messages acknowledged",
     ],
 }
 
@@ -92,26 +100,27 @@ def _name_in_textbook(name: str) -> str:
 
 def test_writing_replaces_the_figures_and_nothing_else() -> None:
     """What stands between the marks goes, the text around it stays, and the document can be written again."""
-    document = "before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n"
+    document = "".join(f"{begin}\nold\n{end}\nafter\n" for begin, end in map(marks, ("reply", "storage")))
 
-    once = with_figures(document, "new")
+    once = with_figures(document, "storage", "new")
 
-    assert once == "before\n<!-- figures -->\nnew\n<!-- /figures -->\nafter\n"
-    assert with_figures(once, "old") == document
+    assert once == document[::-1].replace("old"[::-1], "new"[::-1], 1)[::-1]
+    assert with_figures(once, "storage", "old") == document
 
 
 def test_the_document_has_a_place_for_the_figures() -> None:
-    """`--write docs/benchmarks.md` finds its two marks, once each."""
+    """`--write docs/benchmarks.md` finds its two marks, once each, for every section."""
     document = (_ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
-    assert document.count("<!-- figures -->") == document.count("<!-- /figures -->") == 1
+    for block in (*_ROWS, "storage-postgresql"):
+        assert [document.count(mark) for mark in marks(block)] == [1, 1], block
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["memory"], "no section 'memory'"),
-        (["reply", "--write", "FILE"], "leave the sections out"),
+        (["reply", "--database", "postgresql://x"], "for `storage` alone"),
         (["--write", "FILE"], "no place for figures"),
         (["--write", "FILE/none"], "cannot be read"),
     ],
