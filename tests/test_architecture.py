@@ -26,6 +26,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "chatbot.records",
         "chatbot.pairs",
         "chatbot.inbox",
+        "chatbot.lineage",
         "chatbot.rights",
         "chatbot.learning",
         "chatbot.store",

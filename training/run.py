@@ -71,6 +71,7 @@ def train(
     """
     _data_files(recipe)
     start = load_model_folder(_start_folder(recipe)) if recipe.start_from else None
+    inherited: Sequence[str] = start.provenance.get("permissions", ()) if start else ()
     config = start.model.config if start else ModelConfig(**asdict(recipe.model))
     begin = time.time()
     with joined(pick_device(device)):
@@ -88,7 +89,12 @@ def train(
             return float(nats.sum() / max(1, tokens.sum()))
 
         def save(current: Seq2Seq) -> None:
-            facts = {"parent": start.model_id if start else None, "seconds": round(time.time() - begin, 1)}
+            facts = {
+                "parent": start.model_id if start else None,
+                "seconds": round(time.time() - begin, 1),
+                # What platforms have permitted, here or for a parent: it stays with all that is made of it.
+                "permissions": sorted({*inherited, *data.facts.get("permissions", ())}),
+            }
             _save(folder / "model", current, data, trainer, facts)
 
         teacher = start.model if start and recipe.optimiser.rehearse else None
@@ -225,11 +231,12 @@ def _tokenised(
     recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer
 ) -> tuple[TokenisedCorpus, Mapping[str, Any]]:
     """The training part as tokens, and the counts for `data.json`."""
-    report, licences = ReadReport(), Counter[str]()
-    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences)
+    report, licences, permissions = ReadReport(), Counter[str](), set[str]()
+    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences, permissions)
     corpus = tokenise(dialogues, tokenizer, recipe.data, recipe.seed)
     return corpus, {
         "licences": dict(licences),
+        "permissions": sorted(permissions),
         "dialogues": report.dialogues,
         "turns": report.turns,
         "left_out": dict(report.skipped),
@@ -238,9 +245,10 @@ def _tokenised(
 
 
 def _training_part(
-    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str]
+    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str], permissions: set[str]
 ) -> Iterator[Dialogue]:
     for dialogue in read_dialogues(paths, report):
+        permissions.update(dialogue.permissions)
         if not held_out(dialogue.id, per_mille):
             licences[f"{dialogue.source}: {dialogue.license}"] += 1
             yield dialogue
