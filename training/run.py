@@ -28,7 +28,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from chatbot.checkpoint import load_model_folder, save_model_folder, sha256
+from chatbot.checkpoint import LoadedModel, load_model_folder, save_model_folder, sha256
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
@@ -71,7 +71,6 @@ def train(
     """
     _data_files(recipe)
     start = load_model_folder(_start_folder(recipe)) if recipe.start_from else None
-    inherited: Sequence[str] = start.provenance.get("permissions", ()) if start else ()
     config = start.model.config if start else ModelConfig(**asdict(recipe.model))
     begin = time.time()
     with joined(pick_device(device)):
@@ -89,12 +88,7 @@ def train(
             return float(nats.sum() / max(1, tokens.sum()))
 
         def save(current: Seq2Seq) -> None:
-            facts = {
-                "parent": start.model_id if start else None,
-                "seconds": round(time.time() - begin, 1),
-                # What platforms have permitted, here or for a parent: it stays with all that is made of it.
-                "permissions": sorted({*inherited, *data.facts.get("permissions", ())}),
-            }
+            facts = {**_origin(start, data), "seconds": round(time.time() - begin, 1)}
             _save(folder / "model", current, data, trainer, facts)
 
         teacher = start.model if start and recipe.optimiser.rehearse else None
@@ -151,6 +145,15 @@ def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, fact
             "rename": dict(recipe.data.rename),
         },
     )
+
+
+def _origin(start: LoadedModel | None, data: PreparedData) -> dict[str, Any]:
+    """The parent, and what platforms have permitted: for the data, or for a parent, whose children carry it on."""
+    inherited = start.provenance.get("permissions", ()) if start else ()
+    return {
+        "parent": start.model_id if start else None,
+        "permissions": sorted({*inherited, *data.facts.get("permissions", ())}),
+    }
 
 
 def _start_folder(recipe: Recipe) -> Path:

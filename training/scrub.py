@@ -23,19 +23,22 @@ _TOP_LEVEL = (
 _STREETS_EN = "street|st|avenue|ave|road|rd|lane|ln|drive|dr|boulevard|blvd|court|terrace|square|crescent"
 _STREETS_DE = "stra(?:ß|ss)e|str\\.|weg|gasse|allee|platz|ufer|damm"
 _NOT_OF_A_STREET = "the|a|an|of|in|on|at|my|your|this|that|down|along|is|are|was|and|or|to"
+# Borders of ASCII words: Chinese is written without spaces, and "电话是138..." is no one word.
+_BEGIN, _END = r"(?<![a-z0-9_.])", r"(?![a-z0-9_])"
+_REST_OF_LINK = r"[^\s<>\"'，。！？）\u4e00-\u9fff]"
 _PATTERNS: Mapping[Personal, str] = {
-    "link": rf"(?:\b[a-z][a-z0-9+.-]{{1,15}}://|\bwww\.)[^\s<>\"'，。！？）]+"
-    rf"|(?<![@\w.-])(?:[a-z0-9][a-z0-9-]{{0,62}}\.){{1,4}}(?:{_TOP_LEVEL})(?:/[^\s<>\"'，。！？）]*|(?![\w.-]*\w))",
-    "email": r"[\w.+%-]{1,64}\s?@\s?[\w-]{1,63}(?:\.[\w-]{1,63}){1,6}|mailto:\S+",
-    "user": r"<[@#][!&]?\d{5,25}>|(?<![\w.])@\w[\w.-]{0,62}\w(?:#\d{4})?(?::[\w.-]*\w)?",
-    "account": r"(?<!\w)[a-z]{2}\d{2}(?:\s?[a-z0-9]{4}){2,7}(?:\s?[a-z0-9]{1,3})?(?!\w)",
+    "link": rf"{_BEGIN}(?:[a-z][a-z0-9+.-]{{1,15}}://|www\.){_REST_OF_LINK}+"
+    rf"|(?<![@a-z0-9_.-])(?:[a-z0-9][a-z0-9-]{{0,62}}\.){{1,4}}(?:{_TOP_LEVEL})(?:/{_REST_OF_LINK}*|(?![a-z0-9_.-]*[a-z0-9_]))",
+    "email": r"[a-z0-9_.+%-]{1,64}\s?@\s?[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,6}|mailto:\S+",
+    "user": rf"<[@#][!&]?\d{{5,25}}>|{_BEGIN}@\w[\w.-]{{0,62}}\w(?:#\d{{4}})?(?::[\w.-]*\w)?",
+    "account": rf"{_BEGIN}[a-z]{{2}}\d{{2}}(?:\s?[a-z0-9]{{4}}){{2,7}}(?:\s?[a-z0-9]{{1,3}})?{_END}",
     "card": r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)",
     "address": rf"(?<!\w)\d{{1,5}}[a-z]?,?\s(?:(?!(?:{_NOT_OF_A_STREET})\s)[^\W\d][\w'.-]{{0,30}}\s){{1,3}}"
     rf"(?:{_STREETS_EN})\b\.?(?:,?\s[^\W\d]\w{{1,30}}){{0,2}}(?:,?\s[a-z]{{2}}\s\d{{5}}(?:-\d{{4}})?)?"
     rf"|\b[^\W\d][\w-]{{0,40}}\s?(?:{_STREETS_DE})\s\d{{1,4}}\s?[a-z]?\b(?:,?\s\d{{5}}\s[^\W\d][\w-]{{1,40}})?"
     r"|(?<!\w)[a-z]{1,2}\d[a-z\d]?\s\d[a-z]{2}(?!\w)"
     r"|[\u4e00-\u9fff]{1,12}(?:路|街|道|巷|弄|胡同)\s?\d{1,5}\s?(?:号|號|弄)(?:[\d\u4e00-\u9fff-]{0,12}(?:室|楼|单元|栋|层))?",
-    "phone": r"(?<![\w.])(?:\+|\(\+?)?\d(?:[ ./()-]{0,3}\d){6,16}(?![\w])",
+    "phone": rf"{_BEGIN}(?:\+|\(\+?)?\d(?:[ ./()-]{{0,3}}\d){{6,16}}{_END}",
 }
 _DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{4}")
 _PLACEHOLDER = r"\[(?:link|email|user|account|card|address|phone|name)(?: \d+)?\]"
