@@ -40,6 +40,23 @@ class LoadedModel:
     provenance: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a model was trained on: the model it began from, and the hashes of its data files."""
+
+    parent: str | None
+    data_hashes: tuple[str, ...]
+
+
+def load_provenance(path: Path) -> Provenance:
+    """The origin of the model in a folder; ModelFolderError if there is none to be read."""
+    known = _read_json(path / "provenance.json")
+    data, parent = known.get("data"), known.get("parent")
+    files = data.get("files") if isinstance(data, dict) else None
+    hashes = files.values() if isinstance(files, dict) else ()
+    return Provenance(parent if isinstance(parent, str) else None, tuple(str(digest) for digest in hashes))
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as stream:

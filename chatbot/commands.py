@@ -90,7 +90,7 @@ class Commands:
         rule, given = self._rule(message), answer in _YES
         if given and rule == "never":
             return say.learning[rule]
-        self._store.consent(
+        tainted = self._store.consent(
             message.platform,
             message.chat,
             message.sender,
@@ -98,7 +98,10 @@ class Commands:
             wording=say.consent_version,
             how=f"/consent {answer}",
         )
-        return say.consent_given if given else say.consent_withdrawn
+        lines = [say.consent_given if given else say.consent_withdrawn]
+        if tainted:
+            lines.append(say.tainted_models.format(count=len(tainted)))
+        return "\n".join(lines)
 
     def _consent_status(self, message: Message, say: Wording) -> str:
         state = self._consent_state(message, say)
@@ -142,7 +145,7 @@ class Commands:
             return say.forgotten_none
         lines = [say.forgotten.format(messages=erased.messages, replies=erased.replies, corrections=erased.corrections)]
         if erased.tainted_models:
-            lines.append(say.forgotten_models.format(count=len(erased.tainted_models)))
+            lines.append(say.tainted_models.format(count=len(erased.tainted_models)))
         return "\n".join(lines)
 
     def _teach(self, argument: str, message: Message, say: Wording) -> str:

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, Insert, insert, select
 
 from chatbot import tables as t
 from chatbot import textindex
+from chatbot.copies import Copies
 from chatbot.database import explained, in_memory, open_engine, reader, writer
 from chatbot.identity import keyed_hash
 
@@ -40,12 +42,28 @@ def new_id(connection: Connection, row: Insert) -> int:
     return int(key[0])
 
 
-class Records:
-    """An open database and the key of its hashes. `sqlite://` lives in memory and gets its tables here."""
+def knows_people(url: str) -> bool:
+    """Whether a database that is up to date holds anybody under a keyed hash."""
+    if in_memory(url):
+        return False
+    engine = open_engine(url)
+    try:
+        with explained(url), engine.connect() as connection:
+            return connection.scalar(select(t.person.c.id).limit(1)) is not None
+    finally:
+        engine.dispose()
 
-    def __init__(self, url: str, key: bytes) -> None:
+
+class Records:
+    """An open database and the key of its hashes. `sqlite://` lives in memory and gets its tables here.
+
+    `copies` are the files to be cleaned with it; None: there are none.
+    """
+
+    def __init__(self, url: str, key: bytes, copies: Copies | None = None) -> None:
         self._url = url
         self._key = key
+        self._copies = copies
         self._engine = open_engine(url)
         self._reader, self._writer = reader(self._engine), writer(self._engine)
         self._write_lock = threading.Lock()
@@ -59,6 +77,11 @@ class Records:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    def remember_copy(self, path: Path, *, of: Path | None = None, whole: bool = False) -> None:
+        """Note a file that is about to hold stored words, so that forgetting reaches it: `Copies.remember`."""
+        if self._copies is not None:
+            self._copies.remember(path, of=of, whole=whole)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -30,7 +30,7 @@ class Wording:
     my_data: str  # {messages} {replies} {corrections} {ratings} {consents} {shown}
     my_data_none: str
     forgotten: str  # {messages} {replies} {corrections}
-    forgotten_models: str  # {count}
+    tainted_models: str  # {count}
     forgotten_none: str
     settings: str  # {state}
     reset: str
@@ -75,12 +75,14 @@ and I am not always told when you delete a message on a platform. /consent no st
         "/consent no stops that, /consent yes allows it again.",
         "consented": "Learning: nothing you write is used to train my model unless you say /consent yes, in this chat, "
         "and everybody else in that talk does too.",
+        "permitted": "Learning: this platform has permitted whoever runs me to train my model, and still nothing you "
+        "write is used unless you say /consent yes, in this chat, and everybody else in that talk does too.",
         "never": "Learning: nothing written on this platform is ever used to train my model.",
     },
     consent_terms="If you allow it, what you write in this chat, and my replies to it, may be used to train the model "
     "of this bot, and nothing else. It holds for this chat only. You can withdraw at any time with /consent no; "
-    "later training then leaves your words out, while a model that has learnt from them keeps that until it is "
-    "replaced. /forget erases the words and marks such models.",
+    "later training then leaves your words out, and a model that has learnt from them is marked: the next training "
+    "starts from one that has not. /forget does the same and erases the words, too.",
     consent_state={
         True: "You have allowed it: /consent no withdraws.",
         False: "You have not allowed it: /consent yes would.",
@@ -94,7 +96,7 @@ and I am not always told when you delete a message on a platform. /consent no st
     my_data_none="Nothing is kept of you in this chat.",
     forgotten="Erased: messages {messages}, my replies to them {replies}, corrections {corrections}. "
     "Backups keep them until they are replaced.",
-    forgotten_models="Models marked because they had learnt from these words: {count}.",
+    tainted_models="Models marked because they had learnt from these words: {count}.",
     forgotten_none="There was nothing of yours to erase.",
     settings="""What you can set here:
 /consent yes, /consent no - whether I may learn from your words in this chat
@@ -105,6 +107,8 @@ and I am not always told when you delete a message on a platform. /consent no st
     taught={
         "allowed": "Thank you. From now on I take it that I said so, and the next training may learn it.",
         "consented": "Thank you. From now on I take it that I said so. I can learn it only if everyone in this talk "
+        "has said /consent yes.",
+        "permitted": "Thank you. From now on I take it that I said so. I can learn it only if everyone in this talk "
         "has said /consent yes.",
         "never": "Thank you. From now on I take it that I said so; it is never learnt from on this platform.",
     },
@@ -141,11 +145,13 @@ CHINESE = Wording(
         "allowed": "学习：这里是运行者自己的话，所以可以用来训练我的模型；/consent no 停止，/consent yes 再次允许。",
         "consented": "学习：除非你在这个聊天里说 /consent yes，并且参与那段对话的其他人也都同意，"
         "否则你写的任何内容都不会用来训练我的模型。",
+        "permitted": "学习：这个平台允许运行我的人训练我的模型；即便如此，除非你在这个聊天里说 /consent yes，"
+        "并且参与那段对话的其他人也都同意，否则你写的任何内容都不会被使用。",
         "never": "学习：这个平台上写的任何内容都永远不会用来训练我的模型。",
     },
     consent_terms="如果你同意，你在这个聊天里写的内容以及我对它的回答，可以用来训练这个机器人的模型，不作他用。"
     "同意只对这个聊天有效。你可以随时用 /consent no 撤回；之后的训练不再使用你的话，"
-    "而已经学过的模型会保留所学，直到被替换为止。/forget 会删除这些话，并给这样的模型做上标记。",
+    "而已经学过的模型会被做上标记：下一次训练从没有学过的模型开始。/forget 也是这样，并且还会删除这些话。",
     consent_state={
         True: "你已经同意：/consent no 可以撤回。",
         False: "你没有同意：/consent yes 表示同意。",
@@ -159,7 +165,7 @@ CHINESE = Wording(
     my_data_none="这个聊天里没有保存你的任何内容。",
     forgotten="已删除：消息 {messages} 条，我对它们的回答 {replies} 条，纠正 {corrections} 条。"
     "备份会保留到被替换为止。",
-    forgotten_models="因为学过这些话而做上标记的模型：{count} 个。",
+    tainted_models="因为学过这些话而做上标记的模型：{count} 个。",
     forgotten_none="没有可以删除的内容。",
     settings="""你在这里可以设定：
 /consent yes、/consent no - 我可不可以学习你在这个聊天里说的话
@@ -170,6 +176,7 @@ CHINESE = Wording(
     taught={
         "allowed": "谢谢。从现在起我就当自己是这么说的，下一次训练可以学会它。",
         "consented": "谢谢。从现在起我就当自己是这么说的。只有参与这段对话的人都说过 /consent yes，我才可以学它。",
+        "permitted": "谢谢。从现在起我就当自己是这么说的。只有参与这段对话的人都说过 /consent yes，我才可以学它。",
         "never": "谢谢。从现在起我就当自己是这么说的；在这个平台上我不会学它。",
     },
     rated={1: "很高兴你喜欢。", -1: "抱歉。用 /teach 内容 告诉我应该怎么说。"},

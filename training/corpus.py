@@ -29,7 +29,7 @@ class Dialogue:
 
     Of a dialogue with `last_only` (key "learn": "last") only the last turn is a target: the rest is context, such as
     replies of the bot that nobody vouched for. An `opening` begins with words that lean on the talk before them
-    anywhere but at its start (see `chatbot.known`).
+    anywhere but at its start (see `chatbot.known`). `permissions` are references to what platforms have permitted.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Dialogue:
     quality: float | None = None
     last_only: bool = False
     opening: bool = False
+    permissions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ def parse_dialogue(line: str) -> Dialogue:
         raise ValueError("fewer than two turns, or an empty one")
     tags = record.get("tags")
     personas = [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
+    permissions = record.get("permissions")
     quality = record.get("q")
     if isinstance(quality, int) and abs(quality) >= 2**63:
         raise ValueError('"q" is not a sensible number')
@@ -91,6 +93,7 @@ def parse_dialogue(line: str) -> Dialogue:
         quality=float(quality) if isinstance(quality, int | float) else None,
         last_only=record.get("learn") == "last",
         opening=record.get("opening") is True,
+        permissions=tuple(clean(p) for p in permissions if isinstance(p, str)) if isinstance(permissions, list) else (),
     )
 
 

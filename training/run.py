@@ -29,7 +29,7 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from chatbot.checkpoint import KNOWN_FILE, load_model_folder, save_model_folder, sha256
+from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, save_model_folder, sha256
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
@@ -90,7 +90,7 @@ def train(
             return float(nats.sum() / max(1, tokens.sum()))
 
         def save(current: Seq2Seq) -> None:
-            facts = {"parent": start.model_id if start else None, "seconds": round(time.time() - begin, 1)}
+            facts = {**_origin(start, data), "seconds": round(time.time() - begin, 1)}
             _save(folder / "model", current, data, trainer, facts)
 
         teacher = start.model if start and recipe.optimiser.rehearse else None
@@ -148,6 +148,15 @@ def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, fact
         },
         known=path.with_name(KNOWN_FILE) if recipe.answer.known else None,
     )
+
+
+def _origin(start: LoadedModel | None, data: PreparedData) -> dict[str, Any]:
+    """The parent, and what platforms have permitted: for the data, or for a parent, whose children carry it on."""
+    inherited = start.provenance.get("permissions", ()) if start else ()
+    return {
+        "parent": start.model_id if start else None,
+        "permissions": sorted({*inherited, *data.facts.get("permissions", ())}),
+    }
 
 
 def _start_folder(recipe: Recipe) -> Path:
@@ -228,14 +237,15 @@ def _tokenised(
     recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer, folder: Path
 ) -> tuple[TokenisedCorpus, Mapping[str, Any]]:
     """The training part as tokens, and the counts for `data.json`; the known exchanges go into `folder`."""
-    report, licences = ReadReport(), Counter[str]()
-    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences)
+    report, licences, permissions = ReadReport(), Counter[str](), set[str]()
+    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences, permissions)
     known = KnownPart(recipe.answer.source)
     corpus = tokenise(known.watch(dialogues), tokenizer, recipe.data, recipe.seed)
     if recipe.answer.known:
         known.write(folder / KNOWN_FILE)
     return corpus, {
         "licences": dict(licences),
+        "permissions": sorted(permissions),
         "dialogues": report.dialogues,
         "turns": report.turns,
         "left_out": dict(report.skipped),
@@ -244,9 +254,10 @@ def _tokenised(
 
 
 def _training_part(
-    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str]
+    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str], permissions: set[str]
 ) -> Iterator[Dialogue]:
     for dialogue in read_dialogues(paths, report):
+        permissions.update(dialogue.permissions)
         if not held_out(dialogue.id, per_mille):
             licences[f"{dialogue.source}: {dialogue.license}"] += 1
             yield dialogue

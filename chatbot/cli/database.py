@@ -61,9 +61,11 @@ def run_check(arguments: argparse.Namespace) -> int:
 def run_backup(arguments: argparse.Namespace) -> int:
     """`chatbot db backup`."""
     from chatbot.config import database_url
+    from chatbot.copies import Copies
     from chatbot.schema import backup
 
     backup(database_url(), Path(arguments.path))
+    Copies(make_home()).remember(Path(arguments.path), whole=True)
     print(f"backed up to {arguments.path}")
     return 0
 

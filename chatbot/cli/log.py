@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from chatbot.cli.opening import open_store, read_through, tell_left_out
+from chatbot.cli.opening import open_store, read_through, tell_left_out, tell_of
 
 
 def add_commands(commands: Any) -> None:
@@ -48,15 +48,15 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(arguments.path) if arguments.path else Path(scratch) / "log.jsonl"
-        snapshot = export_pairs(open_store(), load_settings().learn.policy, target, context_turns=6)
+        kept = bool(arguments.path)
+        snapshot = export_pairs(open_store(), load_settings().learn, target, 6, name="export", kept=kept)
         if not arguments.path:
             # Not splitlines: what people wrote may hold other line separators than the file's.
             with target.open(encoding="utf-8", newline="\n") as lines:
                 for line in lines:
                     print(line, end="")
     print(f"{len(snapshot.pairs)} pairs, sha256 {snapshot.sha256}", file=sys.stderr)
-    for reason, count in snapshot.left_out.items():
-        print(f"left out: {count} ({reason})", file=sys.stderr)
+    tell_of(snapshot)
     return 0
 
 

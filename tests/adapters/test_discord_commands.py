@@ -255,6 +255,8 @@ def test_buttons_rate_a_reply_and_outlive_a_restart() -> None:
         "fb:1:+\n",
         "fb:-1:+",
         "fb:１:+",
+        "consent:yes",
+        "/consent yes",
         "'; DROP TABLE feedback; --",
         "",
         "x" * 100,

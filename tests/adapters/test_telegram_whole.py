@@ -82,6 +82,31 @@ def test_a_press_in_another_chat_rates_nothing(scene: Play, store: ConversationS
     assert [record.kind for record in store.my_data("telegram", "502")] == []
 
 
+def test_nobody_consents_for_another(scene: Play, store: ConversationStore, url: str) -> None:
+    """Buttons made up to give consent, a forwarded or quoted yes, and a name behind it put nothing into the ledger."""
+    spine = Conversations(store, EchoEngine())
+
+    async def act(server: TelegramServer) -> None:
+        group = server.chat(-77, "group")
+        ann, bob = person(501), person(502)
+        async with running(server, spine):
+            asked = await server.say(group, "/consent", ann)
+            await server.until_sent(1)
+            for data in ("consent:yes", "/consent yes", "fb:1:+", f"consent:501:{asked['message_id']}:yes"):
+                query = await server.press(group, 2, data, bob)
+                await server.until(lambda query=query: query in server.answered)  # type: ignore[misc]  # bound early
+            origin = {"type": "user", "date": 1, "sender_user": ann}
+            await server.say(group, "/consent yes", bob, forward_origin=origin)
+            await server.say(group, "/consent yes @Ann", bob)
+            await server.say(group, "/consent yes", bob, reply_to=asked["message_id"])
+            await server.until_sent(3)
+
+    scene(act)
+    assert [record.text for record in store.my_data("telegram", "501")] == []
+    assert [record.text for record in store.my_data("telegram", "502")] == ["given"]
+    assert rows(url, "SELECT given, how FROM consent") == [(1, "/consent yes")]
+
+
 def test_a_group_keeps_its_talk_when_it_moves(scene: Play, store: ConversationStore, url: str) -> None:
     """What was said under the old id is there under the new one, and what was on its way arrives, once."""
     spine = Conversations(store, EchoEngine())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from talking import ON_SQLITE, rows, said, talk
+from talking import NOON, ON_SQLITE, change, rows, said, talk
 
 from chatbot.rights import Erasure
 from chatbot.store import ConversationStore
@@ -91,3 +91,16 @@ def test_no_platform_id_of_a_person_is_stored(store: ConversationStore, url: str
     assert b"person-4711" not in raw
     assert b"chat-4242" not in raw
     assert b"my-name-for-it" in raw
+
+
+def test_erasing_withdraws_what_waits_for_review(store: ConversationStore, url: str) -> None:
+    """A review that was to decide about an erased reply is closed, and its note gone."""
+    _, reply = talk(store, "secret", "answer")
+    change(
+        url,
+        f"INSERT INTO review (message_id, kind, state, why, at) VALUES ({reply}, 'reply', 'waiting', 'x', '{NOON}')",
+    )
+
+    store.forget("terminal", "me")
+
+    assert rows(url, "SELECT state, why FROM review") == [("rejected", "erased")]
