@@ -64,7 +64,7 @@ class Seq2SeqEngine(Generic[S]):
             context = runtime.config["context"]
             self._turns, self._max_tokens = int(context["context_turns"]), int(context["max_source_tokens"])
             self._source = str(runtime.config["source"])
-            self._settings = {**runtime.config["decoding"], **(settings or {})}
+            self._settings = _laid_over(runtime.config["decoding"], settings or {})
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFolderError(
                 f"config.json of model {self.model_id} lacks or garbles {error}; `chatbot models rollback` goes back"
@@ -117,7 +117,7 @@ class Seq2SeqEngine(Generic[S]):
         self._worker.close()
 
     def _options(self, seed: int | None, over: Mapping[str, object] | None) -> DecodingOptions:
-        options = options_from({**self._settings, **(over or {})})
+        options = options_from(_laid_over(self._settings, over or {}))
         chosen = next((s for s in (seed, options.seed, self._seed) if s is not None), None)
         if chosen is None and options.temperature > 0:
             chosen = secrets.randbits(32)  # drawn here so that the reply can say how to get it again
@@ -176,6 +176,17 @@ class Seq2SeqEngine(Generic[S]):
             engine="busy",
             duration_ms=(time.perf_counter() - started) * 1000,
         )
+
+
+def _laid_over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    """Settings with others over them: whoever asks for draws ends a beam that stands below, and the other way round."""
+    kept = dict(below)
+    if {"temperature", "candidates"} & above.keys():
+        kept.pop("beam_size", None)
+    if "beam_size" in above:
+        kept.pop("temperature", None)
+        kept.pop("candidates", None)
+    return {**kept, **above}
 
 
 def _settings(request: _Request) -> tuple[dict[str, Any], int | None]:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder
+from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, verify_model_folder
 from chatbot.config import LearnSettings
 from chatbot.errors import ChatbotError, ModelFolderError, UsageError
 from chatbot.learnable import LearnablePair
@@ -27,7 +27,7 @@ from chatbot.text import clean
 from training.corpus import Dialogue, held_out, read_dialogues
 from training.evaluate import likelihood_by_source
 from training.export import Snapshot, export_pairs
-from training.recipe import DataRecipe, Recipe
+from training.recipe import AnswerRecipe, DataRecipe, Recipe
 from training.run import train
 from training.trainer import StepReport
 
@@ -92,8 +92,8 @@ def retrain(
         store.remember_copy(copy, of=snapshot.path)
     lessons = _write_lessons(taught, replay, run / "lessons.jsonl", recipe.seed, snapshot.permissions)
     data = replace(recipe.data, paths=tuple(map(str, (lessons, *replay))))
-    answer = replace(recipe.answer, known=(registry.path(base) / KNOWN_FILE).exists())
-    recipe = replace(recipe, start_from=str(registry.path(base)), data=data, answer=answer)
+    folder = registry.path(base)
+    recipe = replace(recipe, start_from=str(folder), data=data, answer=_answering_as(folder, recipe))
     train(recipe, run, device=device, heard=heard)
     before, after = load_model_folder(registry.path(base)), load_model_folder(run / "model")
     comparison = compare(before, after, recent, is_held_out, taught, run / "model")
@@ -144,6 +144,12 @@ def _verify_lessons(snapshot: Snapshot, serving: str, base: str) -> None:
     if base != serving:
         way_out = f"{serving} learnt from words that were taken back: `chatbot models promote {base}` lets it go"
     raise ChatbotError(f"nothing to learn from ({why}); {way_out}")
+
+
+def _answering_as(folder: Path, recipe: Recipe) -> AnswerRecipe:
+    """The recipe's way of answering, with the known exchanges and decode settings of the model in `folder`."""
+    decoding = {**verify_model_folder(folder)["decoding"], **recipe.answer.decoding}
+    return replace(recipe.answer, known=(folder / KNOWN_FILE).exists(), decoding=decoding)
 
 
 def _verify_fresh(run: Path, registry: Registry) -> None:

@@ -33,6 +33,7 @@ from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, save_
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
+from training.blend import blended
 from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
 from training.evaluate import evaluation_set, score_replies
@@ -82,16 +83,19 @@ def train(
             data = prepare(recipe, folder, start.tokenizer if start else None)
         torch.manual_seed(recipe.seed)
         model = Seq2Seq(replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout))
-        if start:
-            model.load_state_dict(start.model.state_dict())
+        old = start.model.state_dict() if start else None
+        if old:
+            model.load_state_dict(old)
 
         def validate(current: Seq2Seq) -> float:
-            nats, tokens = score_replies(current, data.validation)
+            with blended(current, old, recipe.optimiser.blend):
+                nats, tokens = score_replies(current, data.validation)
             return float(nats.sum() / max(1, tokens.sum()))
 
         def save(current: Seq2Seq) -> None:
             facts = {**_origin(start, data), "seconds": round(time.time() - begin, 1)}
-            _save(folder / "model", current, data, trainer, facts)
+            with blended(current, old, recipe.optimiser.blend):
+                _save(folder / "model", current, data, trainer, facts)
 
         teacher = start.model if start and recipe.optimiser.rehearse else None
         trainer = Trainer(

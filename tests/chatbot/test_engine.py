@@ -79,6 +79,20 @@ def essence(reply: Reply) -> tuple[str, object, object, object]:
     return reply.text, reply.model_id, reply.seed, dict(reply.settings)
 
 
+def test_draws_end_a_beam_that_was_set_before(tmp_path: Path) -> None:
+    """A model that answers by beam search can be asked to draw, and one that draws for a beam, without naming both."""
+    engine = load_engine(make_model(tmp_path / "tiny", seed=1, decoding={"beam_size": 3, "max_tokens": 13}))
+
+    drawn = engine.reply_sync([], "hi", options={"temperature": 0.7})
+    beam = engine.reply_sync([], "hi")
+    engine.close()
+
+    assert (drawn.settings["beam_size"], drawn.settings["temperature"]) == (1, 0.7)
+    assert (beam.settings["beam_size"], beam.settings["temperature"]) == (3, 0.0)
+    with pytest.raises(UsageError, match="does not go with"):
+        load_engine(tmp_path / "tiny", settings={"beam_size": 3, "temperature": 0.7})
+
+
 def test_what_the_folder_knows_is_answered_without_the_net(tmp_path: Path) -> None:
     """The reply says where it stands and which model brought it; the setting `known` switches it off."""
     lines = tmp_path / "known.jsonl"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tiny import losses, small_talk, tiny_recipe, write_dialogues
 
@@ -96,6 +97,22 @@ def test_a_run_can_start_from_a_model(tmp_path: Path, dialogue_file: Path) -> No
     assert new.provenance["parent"] == "model"
     # Rehearsal alone: the distance from a teacher that we still equal.
     assert losses(tmp_path / "second")[0][1] < 0.01
+
+
+def test_a_run_can_stop_half_way_between_old_and_new(tmp_path: Path, dialogue_file: Path) -> None:
+    """With `blend`, what is saved lies between the start and what the run came to, by that share."""
+    train(tiny_recipe(dialogue_file), tmp_path / "first", device="cpu")
+    weights = {}
+    for share in (0.25, 1.0):
+        recipe = tiny_recipe(dialogue_file, optimiser={"steps": 2, "evaluate_every": 2, "blend": share})
+        recipe = Recipe(**{**vars_of(recipe), "start_from": str(tmp_path / "first" / "model")})
+        train(recipe, tmp_path / str(share), device="cpu")
+        weights[share] = load_model_folder(tmp_path / str(share) / "model").model.state_dict()
+    start = load_model_folder(tmp_path / "first" / "model").model.state_dict()
+
+    for name, old in start.items():
+        assert torch.allclose(weights[0.25][name], old + 0.25 * (weights[1.0][name] - old), atol=2e-3), name
+    assert any(not torch.equal(weights[1.0][name], old) for name, old in start.items())
 
 
 def vars_of(recipe: Recipe) -> dict[str, Any]:
