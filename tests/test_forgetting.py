@@ -164,7 +164,7 @@ def test_without_lessons_a_tainted_model_is_let_go_by_hand(
 
     with pytest.raises(ChatbotError, match=r"nothing to learn from .* `chatbot models promote first` lets it go"):
         train(store, registry, home / "runs" / "third")
-    assert not (home / "history").exists()
+    assert (home / "history").read_text() == ""
 
 
 def test_words_taken_back_during_a_training_stop_its_promotion(
