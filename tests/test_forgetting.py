@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from running import Done, rows, run_here
+from running import Done, rows, run, run_here
 from tiny import save_tiny_model, tiny_model, write_dialogues
 
 from chatbot import schema
@@ -188,6 +188,31 @@ def test_words_taken_back_during_a_training_stop_its_promotion(
     assert holding("zebrafish", home) == set()
 
 
+def test_a_model_trained_from_an_export_is_traced(
+    tmp_path: Path, store: ConversationStore, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the hash of its data: /forget reaches the tokens of that training, and the model that was taken in."""
+    say(store, "operator", "a zebrafish?", "/teach A zebrafish.", platform="terminal")
+    export, out = tmp_path / "talk.jsonl", tmp_path / "run"
+    assert run_here(capsys, "export", export).code == 0
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "precision: fp32\ndata: {held_out_per_mille: 0}\noptimiser: {steps: 1, warmup_steps: 0, evaluate_every: 1}\n"
+        "model: {vocabulary_size: 300, embedding_size: 13, encoder_units: 7, decoder_units: 11}\n"
+    )
+    assert run_here(capsys, "train", recipe, "--data", export, "--out", out, "--device", "cpu").code == 0
+    assert run_here(capsys, "models", "add", out / "model", "mine").code == 0
+    assert (out / "tokens").exists()
+
+    assert "Models marked" in say(store, "operator", "/forget all", platform="terminal")[0]
+
+    assert "tainted" in models(capsys)["mine"]
+    assert not (out / "tokens").exists()
+    assert not export.exists()
+    warned = run_here(capsys, "models", "add", out / "model", "again")
+    assert "again is tainted" in warned.err
+
+
 def kept(done: Done, path: Path) -> bool:
     """Whether a command told of a copy as not cleaned."""
     return f"not cleaned, may hold them: {path}" in done.lines
@@ -222,8 +247,12 @@ def test_retention_erases_words_and_old_backups(
 ) -> None:
     """Off by default; when set, `chatbot expire` and the start of a chat erase what is older."""
     old = datetime(2020, 5, 3, tzinfo=UTC)
-    for number, when in enumerate((old, datetime.now(UTC))):
+
+    def record(number: int, when: datetime) -> None:
         store.record_message(Message("telegram", "c", "ann", f"said {number}", str(number), when))
+
+    record(0, old)
+    record(1, datetime.now(UTC))
     run_here(capsys, "db", "backup", tmp_path / "backup.db")
     assert run_here(capsys, "expire").lines[0] == "erased: messages 0, replies 0, corrections 0"
     (home / "config.yaml").write_text("retention: {days: 30, copies_days: 0}", encoding="utf-8")
@@ -232,6 +261,9 @@ def test_retention_erases_words_and_old_backups(
 
     assert [record.text for record in store.my_data("telegram", "ann")] == ["said 1"]
     assert (tmp_path / "backup.db").exists()
+    record(2, old)
+    assert run("chat", "--model", "echo", stdin="hi\n").lines == ["hi"]
+    assert [record.text for record in store.my_data("telegram", "ann")] == ["said 1"]
     (home / "config.yaml").write_text("retention: {copies_days: 1}", encoding="utf-8")
     os.utime(tmp_path / "backup.db", (0, 0))
     assert f"deleted: {tmp_path / 'backup.db'}" in run_here(capsys, "expire").lines

@@ -53,6 +53,8 @@ def refused(call: Any, *arguments: Any) -> str:
             {"learn": {"policy": {"discord": "permitted"}, "permissions": {"discord": " "}}},
             ["learn.policy.discord is permitted, on no ground", "set the rule to never"],
         ),
+        ({"learn": {"policy": {"discord": "consented"}}}, ["learn.policy.discord is consented", "permitted, never"]),
+        ({"learn": {"policy": {"telegram": "allowed"}}}, ["learn.policy.telegram is allowed", "consented, permitted"]),
         ({"learn": {"permissions": {"discord": 7}}}, ["learn.permissions.discord is 7", "a text"]),
         ({"learn": {"block": {"users": ["ann"]}}}, ["learn.block.users names 'ann'", "telegram:123456"]),
         ({"learn": {"scrub": ["emial"]}}, ["learn.scrub[0] is 'emial'", "one of link, email"]),
