@@ -12,16 +12,16 @@ from chatbot.access import verify_ids
 
 Rule = Literal["allowed", "consented", "permitted", "never"]
 Kind = Literal["taught", "liked", "human"]
-# What whoever runs the bot may set instead: the platforms' terms leave them no more.
-CHOICES: Mapping[str, tuple[Rule, ...]] = {
-    "telegram": ("consented", "permitted", "never"),
-    "discord": ("permitted", "never"),
-}
 # What of a person can be in a text, and is replaced before training: `training.scrub`.
 Personal = Literal["link", "email", "user", "account", "card", "address", "phone", "name"]
 
 # The terminal holds the operator's own words; Telegram asks every speaker; Discord forbids training outright.
 DEFAULT_POLICY: Mapping[str, Rule] = {"terminal": "allowed", "telegram": "consented", "discord": "never"}
+# What whoever runs the bot may set instead: the platforms' terms leave them no more.
+CHOICES: Mapping[str, tuple[Rule, ...]] = {
+    "telegram": ("consented", "permitted", "never"),
+    "discord": ("permitted", "never"),
+}
 
 PERSONAL: tuple[Personal, ...] = get_args(Personal)
 

@@ -242,6 +242,26 @@ def test_the_operator_shows_and_forgets(
     assert "add --chat" in run_here(capsys, "forget", "telegram", "4711", "--message", "1").complaint
 
 
+def test_the_report_says_where_a_ground_is_missing(
+    store: ConversationStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that should not have learnt a row is found out, by number and without a word of it; exit code 1."""
+    say(store, "ann", "a zebrafish?", "/teach A zebrafish.")
+    store.record_model("bad", parent=None, dataset=store.create_dataset("bad", "hash", [1, 2]), metrics={})
+
+    report = run_here(capsys, "consent", "report", "bad")
+    records = [json.loads(line) for line in run_here(capsys, "consent", "report", "bad", "--json").lines]
+
+    assert report.code == 1
+    assert ["NO GROUND: no consent" in line for line in report.lines] == [True, True]
+    assert [(found["message"], found["rule"], found["problem"]) for found in records] == [
+        (1, "consented", "no consent"),
+        (2, "consented", "no consent"),
+    ]
+    assert "zebrafish" not in report.out + json.dumps(records)
+    assert "no model 'none'" in run_here(capsys, "consent", "report", "none").complaint
+
+
 def test_retention_erases_words_and_old_backups(
     home: Path, tmp_path: Path, store: ConversationStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
