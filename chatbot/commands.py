@@ -40,16 +40,22 @@ def parse_command(text: str) -> Command | None:
 
 
 class Commands:
-    """Does commands on a store. `policy` says by platform what may be learnt from, and so what people are told."""
+    """Does commands on a store.
 
-    def __init__(self, store: ConversationStore, policy: Mapping[str, Rule] = DEFAULT_POLICY) -> None:
+    People are told what may be learnt from, by `policy`, and after how many days words are erased; 0 is never.
+    """
+
+    def __init__(
+        self, store: ConversationStore, policy: Mapping[str, Rule] = DEFAULT_POLICY, kept_days: int = 0
+    ) -> None:
         self._store = store
         self._policy = policy
+        self._kept_days = kept_days
         self._known: Mapping[str, Callable[[str, Message, Wording], str]] = {
             "start": self._start,
             "settings": lambda argument, message, say: say.settings.format(state=self._consent_state(message, say)),
             "help": lambda argument, message, say: say.help,
-            "privacy": lambda argument, message, say: say.privacy.format(learning=say.learning[self._rule(message)]),
+            "privacy": self._privacy,
             "reset": self._reset,
             "consent": self._consent,
             "mydata": self._my_data,
@@ -76,6 +82,10 @@ class Commands:
     def _start(self, argument: str, message: Message, say: Wording) -> str:
         # Telegram's links of the form t.me/bot?start=consent lead here.
         return self._consent_status(message, say) if argument == "consent" else say.first_contact
+
+    def _privacy(self, argument: str, message: Message, say: Wording) -> str:
+        kept = say.kept.format(days=self._kept_days) if self._kept_days else say.kept_for_ever
+        return say.privacy.format(kept=kept, learning=say.learning[self._rule(message)])
 
     def _reset(self, argument: str, message: Message, say: Wording) -> str:
         self._store.reset(message.platform, message.chat, message.thread)

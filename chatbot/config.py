@@ -21,7 +21,7 @@ from platformdirs import user_data_path
 
 from chatbot.access import Access, Limits
 from chatbot.errors import UsageError
-from chatbot.learnable import DEFAULT_POLICY, PERSONAL, Blocklist, Personal, Rule
+from chatbot.learnable import CHOICES, DEFAULT_POLICY, PERSONAL, Blocklist, Personal, Rule
 
 T = TypeVar("T")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,2}")  # 1e-3, which YAML 1.1 reads as a text
@@ -175,6 +175,11 @@ class LearnSettings:
         # Naming one platform must not loosen the rule of another.
         object.__setattr__(self, "policy", {**DEFAULT_POLICY, **self.policy})
         for platform, rule in self.policy.items():
+            if rule not in CHOICES.get(platform, (rule,)):
+                raise UsageError(
+                    f"learn.policy.{platform} is {rule}, which the platform's terms rule out;"
+                    f" it must be one of {', '.join(CHOICES[platform])}"
+                )
             if rule == "permitted" and not self.permissions.get(platform, "").strip():
                 raise UsageError(
                     f"learn.policy.{platform} is permitted, on no ground: name the platform's permission under"

@@ -30,7 +30,7 @@ class Conversations:
     """Answers messages of any number of chats, those of one chat in the order in which they came.
 
     `history_turns` is how much of a conversation the engine gets to see; `policy` what may be learnt from, by
-    platform, so that people can be told.
+    platform, and `kept_days` how long words are kept (0: for ever), so that people can be told.
     """
 
     def __init__(
@@ -39,11 +39,12 @@ class Conversations:
         engine: Engine,
         history_turns: int = 6,
         policy: Mapping[str, Rule] = DEFAULT_POLICY,
+        kept_days: int = 0,
     ) -> None:
         self._store = store
         self._engine = engine
         self._history_turns = history_turns
-        self._commands = Commands(store, policy)
+        self._commands = Commands(store, policy, kept_days)
         self._moves: dict[tuple[str, str], str] = {}  # chats that have got another id since the start
         # Weak: a lock goes when the last message of its chat is answered. asyncio's locks are first come, first served.
         self._locks: WeakValueDictionary[tuple[str, str, str | None], asyncio.Lock] = WeakValueDictionary()

@@ -8,6 +8,7 @@ must go.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from chatbot.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 # Which of these rows a copy of that moment must not hold any more.
 Gone = Callable[[Collection[int], datetime], Collection[int]]
@@ -42,7 +45,7 @@ class Copies:
         """Note a file or folder that is about to be written; UsageError if that cannot be noted.
 
         Its lines are JSON with `message_ids`; or it was made from `of`, and goes with it; or it is `whole`, such as a
-        backup: never cleaned, but listed for whoever runs the bot to delete.
+        backup: never cleaned, but listed for whoever runs the bot to delete, and noted when it is complete.
         """
         at = datetime.now(UTC).isoformat()
         note = {"path": str(path.absolute()), "at": at, "whole": whole, "of": of and str(of.absolute())}
@@ -50,7 +53,7 @@ class Copies:
             self._list.parent.mkdir(parents=True, exist_ok=True)
             file = os.open(self._list, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
             with os.fdopen(file, "a", encoding="utf-8") as stream:
-                stream.write(json.dumps(note) + "\n")
+                stream.write("\n" + json.dumps(note) + "\n")  # the last note may have been cut off
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
@@ -66,22 +69,30 @@ class Copies:
         """Take the rows that are gone out of every copy that is not whole; the files that were changed or deleted."""
         changed: list[Path] = []
         copies = [copy for copy in self._all() if not copy.whole and copy.path.exists()]
-        for copy in copies:
-            if copy.of is None and _clean(copy, gone):
-                changed.append(copy.path)
-        for copy in copies:  # in their order: what was made of a copy was noted after it
-            if copy.of is not None and Path(copy.of) in changed:
-                shutil.rmtree(copy.path) if copy.path.is_dir() else copy.path.unlink()
+        # In their order: what was made of a copy was noted after it.
+        for copy in sorted(copies, key=lambda copy: copy.of is not None):
+            try:
+                if copy.of is None:
+                    touched = _clean(copy, gone)
+                elif touched := Path(copy.of) in changed:
+                    shutil.rmtree(copy.path) if copy.path.is_dir() else copy.path.unlink()
+            except OSError as error:  # must not keep the others from being cleaned; tried again at the next start
+                log.warning("what was erased cannot be taken out of %s (%s): delete it", copy.path, error.strerror)
+                continue
+            if touched:
                 changed.append(copy.path)
         return changed
 
     def forget_typed(self) -> None:
-        """Delete the lines typed at the terminal."""
-        self._typed.unlink(missing_ok=True)
+        """Empty the file of lines typed at the terminal, which may be open: a new one would not be private."""
+        with suppress(FileNotFoundError), self._typed.open("r+b") as lines:
+            lines.truncate()
 
     def whole(self, database: Path | None) -> list[Path]:
         """What cannot be cleaned and is still there, oldest first; `database` is a file with backups beside it."""
-        found = {copy.path for copy in self._all() if copy.whole and copy.path.is_file()}
+        copies = [copy for copy in self._all() if copy.whole and copy.path.is_file()]
+        # What was changed after it was noted is another file by now.
+        found = {copy.path for copy in copies if copy.path.stat().st_mtime <= copy.at.timestamp()}
         if database is not None:
             found.update(path.absolute() for path in database.parent.glob(f"{database.name}.*.bak"))
         return sorted(found, key=lambda path: path.stat().st_mtime)

@@ -17,6 +17,11 @@ Personal = Literal["link", "email", "user", "account", "card", "address", "phone
 
 # The terminal holds the operator's own words; Telegram asks every speaker; Discord forbids training outright.
 DEFAULT_POLICY: Mapping[str, Rule] = {"terminal": "allowed", "telegram": "consented", "discord": "never"}
+# What whoever runs the bot may set instead: the platforms' terms leave them no more.
+CHOICES: Mapping[str, tuple[Rule, ...]] = {
+    "telegram": ("consented", "permitted", "never"),
+    "discord": ("permitted", "never"),
+}
 
 PERSONAL: tuple[Personal, ...] = get_args(Personal)
 

@@ -73,6 +73,11 @@ class LineageRecords(Records):
         with self._reading() as connection:
             return frozenset(connection.scalars(select(t.model.c.id).where(t.model.c.state == "tainted")))
 
+    def knows_model(self, model_id: str) -> bool:
+        """Whether a model of this name was ever recorded, be its folder there or not."""
+        with self._reading() as connection:
+            return connection.scalar(select(t.model.c.id).where(t.model.c.id == model_id)) is not None
+
     def untainted(self, model_id: str) -> list[str]:
         """The model and its ancestors without those that are tainted, newest first."""
         with self._reading() as connection:

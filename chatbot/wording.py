@@ -20,7 +20,9 @@ class Wording:
     language: str
     first_contact: str
     help: str
-    privacy: str  # {learning}
+    privacy: str  # {kept} {learning}
+    kept: str  # {days}
+    kept_for_ever: str
     learning: dict[str, str]
     consent_terms: str
     consent_state: dict[bool | None, str]  # given, withdrawn, never asked
@@ -65,11 +67,14 @@ ENGLISH = Wording(
 /stats - what I remember, in numbers
 /start, /help - who I am, and this list""",
     privacy="""What is stored: your messages, my replies, when they were written and which model wrote them, your \
-ratings and corrections. Instead of your account's id, a keyed hash of it. All of it stays in the database of whoever \
-runs me; this program sends it nowhere and does not encrypt it.
+ratings and corrections. Instead of your account's id, a keyed hash of it. All of it stays on the machines of whoever \
+runs me; this program sends it nowhere and does not encrypt it. {kept}
 {learning}
-/mydata shows what is kept of you in this chat. /forget erases it at once; backups keep it until they are replaced, \
-and I am not always told when you delete a message on a platform. /consent no stops the learning.""",
+/mydata shows what is kept of you in this chat. /forget erases it at once, and marks models that have learnt from \
+it; backups keep it until they are deleted, and I am not always told when you delete a message on a platform. \
+/consent no stops the learning.""",
+    kept="Words are erased {days} days after they were written.",
+    kept_for_ever="It is kept until you, or whoever runs me, erase it.",
     learning={
         "allowed": "Learning: these are the operator's own words, so they may be used to train my model; "
         "/consent no stops that, /consent yes allows it again.",
@@ -95,7 +100,7 @@ and I am not always told when you delete a message on a platform. /consent no st
     "ratings {ratings}, decisions about learning {consents}. The latest {shown}:",
     my_data_none="Nothing is kept of you in this chat.",
     forgotten="Erased: messages {messages}, my replies to them {replies}, corrections {corrections}. "
-    "Backups keep them until they are replaced.",
+    "Backups keep them until they are deleted.",
     tainted_models="Models marked because they had learnt from these words: {count}.",
     forgotten_none="There was nothing of yours to erase.",
     settings="""What you can set here:
@@ -137,10 +142,12 @@ CHINESE = Wording(
 /start、/help - 我是谁，以及这份说明
 想看中文回答，请在命令后面加上“中文”，例如 /privacy 中文。""",
     privacy="""保存的内容：你的消息、我的回答、时间、由哪个模型回答、你的评价和纠正。你的帐号只以带密钥的哈希值保存。\
-一切都留在运行我的人的数据库里；本程序不会把它发到别处，也不加密。
+一切都留在运行我的人的机器上；本程序不会把它发到别处，也不加密。{kept}
 {learning}
-/mydata 中文 显示这个聊天里保存了你的哪些内容。/forget 立即删除它们；备份会保留到被替换为止，而且你在平台上删除消息时，\
-我不一定会得到通知。/consent no 停止学习。""",
+/mydata 中文 显示这个聊天里保存了你的哪些内容。/forget 立即删除它们，并给学过它们的模型做上标记；\
+备份会保留到被删除为止，而且你在平台上删除消息时，我不一定会得到通知。/consent no 停止学习。""",
+    kept="内容写下 {days} 天后会被删除。",
+    kept_for_ever="内容会一直保存，直到你或者运行我的人把它删除。",
     learning={
         "allowed": "学习：这里是运行者自己的话，所以可以用来训练我的模型；/consent no 停止，/consent yes 再次允许。",
         "consented": "学习：除非你在这个聊天里说 /consent yes，并且参与那段对话的其他人也都同意，"
@@ -164,7 +171,7 @@ CHINESE = Wording(
     "评价 {ratings} 条，关于学习的决定 {consents} 条。最近的 {shown} 条：",
     my_data_none="这个聊天里没有保存你的任何内容。",
     forgotten="已删除：消息 {messages} 条，我对它们的回答 {replies} 条，纠正 {corrections} 条。"
-    "备份会保留到被替换为止。",
+    "备份会保留到被删除为止。",
     tainted_models="因为学过这些话而做上标记的模型：{count} 个。",
     forgotten_none="没有可以删除的内容。",
     settings="""你在这里可以设定：

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from running import Done, rows, run_here
+from running import Done, rows, run, run_here
 from tiny import save_tiny_model, tiny_model, write_dialogues
 
 from chatbot import schema
@@ -164,7 +164,7 @@ def test_without_lessons_a_tainted_model_is_let_go_by_hand(
 
     with pytest.raises(ChatbotError, match=r"nothing to learn from .* `chatbot models promote first` lets it go"):
         train(store, registry, home / "runs" / "third")
-    assert not (home / "history").exists()
+    assert (home / "history").read_text() == ""
 
 
 def test_words_taken_back_during_a_training_stop_its_promotion(
@@ -186,6 +186,31 @@ def test_words_taken_back_during_a_training_stop_its_promotion(
     assert "taken back meanwhile" in verdict.reason
     assert store.tainted_models() == {"second"}
     assert holding("zebrafish", home) == set()
+
+
+def test_a_model_trained_from_an_export_is_traced(
+    tmp_path: Path, store: ConversationStore, registry: Registry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the hash of its data: /forget reaches the tokens of that training, and the model that was taken in."""
+    say(store, "operator", "a zebrafish?", "/teach A zebrafish.", platform="terminal")
+    export, out = tmp_path / "talk.jsonl", tmp_path / "run"
+    assert run_here(capsys, "export", export).code == 0
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "precision: fp32\ndata: {held_out_per_mille: 0}\noptimiser: {steps: 1, warmup_steps: 0, evaluate_every: 1}\n"
+        "model: {vocabulary_size: 300, embedding_size: 13, encoder_units: 7, decoder_units: 11}\n"
+    )
+    assert run_here(capsys, "train", recipe, "--data", export, "--out", out, "--device", "cpu").code == 0
+    assert run_here(capsys, "models", "add", out / "model", "mine").code == 0
+    assert (out / "tokens").exists()
+
+    assert "Models marked" in say(store, "operator", "/forget all", platform="terminal")[0]
+
+    assert "tainted" in models(capsys)["mine"]
+    assert not (out / "tokens").exists()
+    assert not export.exists()
+    warned = run_here(capsys, "models", "add", out / "model", "again")
+    assert "again is tainted" in warned.err
 
 
 def kept(done: Done, path: Path) -> bool:
@@ -217,13 +242,37 @@ def test_the_operator_shows_and_forgets(
     assert "add --chat" in run_here(capsys, "forget", "telegram", "4711", "--message", "1").complaint
 
 
+def test_the_report_says_where_a_ground_is_missing(
+    store: ConversationStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A model that should not have learnt a row is found out, by number and without a word of it; exit code 1."""
+    say(store, "ann", "a zebrafish?", "/teach A zebrafish.")
+    store.record_model("bad", parent=None, dataset=store.create_dataset("bad", "hash", [1, 2]), metrics={})
+
+    report = run_here(capsys, "consent", "report", "bad")
+    records = [json.loads(line) for line in run_here(capsys, "consent", "report", "bad", "--json").lines]
+
+    assert report.code == 1
+    assert ["NO GROUND: no consent" in line for line in report.lines] == [True, True]
+    assert [(found["message"], found["rule"], found["problem"]) for found in records] == [
+        (1, "consented", "no consent"),
+        (2, "consented", "no consent"),
+    ]
+    assert "zebrafish" not in report.out + json.dumps(records)
+    assert "no model 'none'" in run_here(capsys, "consent", "report", "none").complaint
+
+
 def test_retention_erases_words_and_old_backups(
     home: Path, tmp_path: Path, store: ConversationStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Off by default; when set, `chatbot expire` and the start of a chat erase what is older."""
     old = datetime(2020, 5, 3, tzinfo=UTC)
-    for number, when in enumerate((old, datetime.now(UTC))):
+
+    def record(number: int, when: datetime) -> None:
         store.record_message(Message("telegram", "c", "ann", f"said {number}", str(number), when))
+
+    record(0, old)
+    record(1, datetime.now(UTC))
     run_here(capsys, "db", "backup", tmp_path / "backup.db")
     assert run_here(capsys, "expire").lines[0] == "erased: messages 0, replies 0, corrections 0"
     (home / "config.yaml").write_text("retention: {days: 30, copies_days: 0}", encoding="utf-8")
@@ -232,6 +281,9 @@ def test_retention_erases_words_and_old_backups(
 
     assert [record.text for record in store.my_data("telegram", "ann")] == ["said 1"]
     assert (tmp_path / "backup.db").exists()
+    record(2, old)
+    assert run("chat", "--model", "echo", stdin="hi\n").lines == ["hi"]
+    assert [record.text for record in store.my_data("telegram", "ann")] == ["said 1"]
     (home / "config.yaml").write_text("retention: {copies_days: 1}", encoding="utf-8")
     os.utime(tmp_path / "backup.db", (0, 0))
     assert f"deleted: {tmp_path / 'backup.db'}" in run_here(capsys, "expire").lines

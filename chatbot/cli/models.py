@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chatbot.cli.opening import open_registry, open_store
+from chatbot.errors import UsageError
 
 _TAINTED = "  tainted: it learnt from words that were taken back"
 
@@ -69,6 +70,8 @@ def run_add(arguments: argparse.Namespace) -> int:
     folder, model = Path(arguments.folder), arguments.model
     registry = open_registry()
     registry.check_new(model)
+    if store.knows_model(model):
+        raise UsageError(f"there was a model {model!r} before, to which replies in the log lead; use another name")
     provenance = load_provenance(folder)
     dataset = store.dataset_of(model, provenance.data_hashes)
     place = registry.add(folder, model)

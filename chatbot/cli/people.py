@@ -114,8 +114,9 @@ def run_report(arguments: argparse.Namespace) -> int:
     """`chatbot consent report`; exit code 1 if a row has no ground."""
     from chatbot.config import load_settings
 
-    open_registry().path(arguments.model)  # says what there is if there is no such model
     grounds = open_store().grounds(arguments.model, load_settings().learn.policy)
+    if not grounds:
+        open_registry().path(arguments.model)  # says what there is if there is no such model
     for ground in grounds:
         print(json.dumps(asdict(ground), default=datetime.isoformat) if arguments.json else _line(ground))
     wrong = sum(ground.problem is not None for ground in grounds)

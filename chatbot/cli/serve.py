@@ -106,7 +106,9 @@ def run_adapters(arguments: argparse.Namespace) -> int:
         engine = load_engine(chat.model, device=chat.device, settings=chat.decoding)
         try:
             engine.reply_sync([], "hi")  # Loads the live model, and finds out now what is wrong with it.
-            conversations = Conversations(store, engine, chat.history_turns, settings.learn.policy)
+            conversations = Conversations(
+                store, engine, chat.history_turns, settings.learn.policy, settings.retention.days
+            )
             asyncio.run(_serve(adapters, conversations, settings.run.drain_seconds))
         finally:
             engine.close()

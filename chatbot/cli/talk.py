@@ -93,7 +93,9 @@ def run_chat(arguments: argparse.Namespace) -> int:
         adapter = _terminal(arguments, store)
         engine = _open_engine(arguments)
         try:
-            conversations = Conversations(store, engine, settings.chat.history_turns, settings.learn.policy)
+            conversations = Conversations(
+                store, engine, settings.chat.history_turns, settings.learn.policy, settings.retention.days
+            )
             asyncio.run(adapter.run(conversations))
         finally:
             engine.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,9 +79,11 @@ def test_a_file_that_somebody_put_in_its_place_is_left_alone(copies: Copies, tmp
 
 def test_whole_copies_are_listed_not_cleaned(copies: Copies, tmp_path: Path) -> None:
     """Backups by their age: those noted, and those that an upgrade left beside the database; what is gone is not."""
-    for name in ("backup.db", "gone.db"):
+    for name in ("backup.db", "gone.db", "replaced.db"):
+        (tmp_path / name).write_text(line(7))
         copies.remember(tmp_path / name, whole=True)
-    (tmp_path / "backup.db").write_text(line(7))
+    (tmp_path / "gone.db").unlink()
+    os.utime(tmp_path / "replaced.db", (2e9, 2e9))
     (tmp_path / "chatbot.db").write_text("")
     (tmp_path / "chatbot.db.0001-20260503T120000Z.bak").write_text("")
 
@@ -98,8 +101,23 @@ def test_a_list_cut_off_in_the_middle_of_a_note_is_read(copies: Copies, tmp_path
     (tmp_path / "file").write_text(line(7))
     with (tmp_path / "home" / "copies.jsonl").open("a") as stream:
         stream.write('{"path": "/')
+    copies.remember(tmp_path / "next")
+    (tmp_path / "next").write_text(line(7))
+
+    assert copies.clean(seven_is_gone) == [tmp_path / "file", tmp_path / "next"]
+
+
+def test_a_copy_that_cannot_be_cleaned_does_not_keep_the_others(
+    copies: Copies, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is named in a warning, and those noted after it are cleaned all the same."""
+    for name in ("folder", "file"):
+        copies.remember(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text(line(7))
 
     assert copies.clean(seven_is_gone) == [tmp_path / "file"]
+    assert f"cannot be taken out of {tmp_path / 'folder'}" in caplog.text
 
 
 def test_nothing_is_written_that_cannot_be_noted(copies: Copies, tmp_path: Path) -> None:

@@ -80,8 +80,10 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
 
 
 def test_a_run_can_start_from_a_model(tmp_path: Path, dialogue_file: Path) -> None:
-    """`start_from` keeps sizes and tokenizer, begins near the old losses, and names its parent."""
-    first = tiny_recipe(dialogue_file, optimiser={"steps": 41, "learning_rate": 0.01})
+    """`start_from` keeps sizes and tokenizer, begins near the old losses, names its parent and its permissions."""
+    permitted = {"turns": ["hi there", "hello"], "permissions": ["letter 17", 3, "letter 18"]}
+    file = write_dialogues(tmp_path / "permitted.jsonl", [*small_talk(23), permitted])
+    first = tiny_recipe(file, optimiser={"steps": 41, "learning_rate": 0.01})
     train(first, tmp_path / "first", device="cpu")
     start: dict[str, dict[str, Any]] = {
         "model": {"decoder_units": 5},
@@ -95,6 +97,7 @@ def test_a_run_can_start_from_a_model(tmp_path: Path, dialogue_file: Path) -> No
     assert old.model.config == new.model.config
     assert old.tokenizer.encode("hi there") == new.tokenizer.encode("hi there")
     assert new.provenance["parent"] == "model"
+    assert old.provenance["permissions"] == new.provenance["permissions"] == ["letter 17", "letter 18"]
     # Rehearsal alone: the distance from a teacher that we still equal.
     assert losses(tmp_path / "second")[0][1] < 0.01
 

@@ -23,6 +23,7 @@ def scrubbed(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
+        ("ann@x.example, jo.me@mail.example.com", "[email], [email 2]"),
         ("mail me: jo.doe+x@mail.example.co.uk!", "mail me: [email]!"),
         ("see https://example.org/a?b=c#d, ok", "see [link] ok"),
         ("go to www.example.org or example.com/x", "go to [link] or [link 2]"),
