@@ -199,7 +199,10 @@ class TelegramServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"].lower()
-        given = {**request.query, **dict(await request.post())}
+        try:
+            given = {**request.query, **dict(await request.post())}
+        except ConnectionError:  # who called was killed in the middle
+            return web.Response()
         call = Call(
             _SPELLING.get(method, method), {key: _value(key, value) for key, value in given.items()}, time.monotonic()
         )

@@ -69,6 +69,25 @@ def test_a_quick_run_prints_every_row(section: str) -> None:
         assert all(math.isfinite(figure) and figure > 0 for figure in figures), (name, rows[0])
 
 
+def test_a_quick_run_of_delivery_loses_and_doubles_nothing() -> None:
+    """Each message gets through, and after a kill -9 in the middle all of them are answered or known as unknown."""
+    command = [sys.executable, "-m", "benchmarks", "delivery", "--quick"]
+
+    run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=300)
+
+    assert run.returncode == 0, run.stderr
+    speed = r"^\| (\d+) \| [\w' ]+ \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| [\d.]+ \| (\d+) \|$"
+    speeds = re.findall(speed, run.stdout, re.M)
+    assert len(speeds) == 2, run.stdout
+    assert all(float(figure) > 0 for row in speeds for figure in row), run.stdout
+    row = re.search(r"^\| telegram \| (.*) \|$", run.stdout, re.M)
+    assert row is not None, run.stdout
+    said, taken, answered, lost, doubled, unknown, kills = map(int, row[1].split(" | "))
+    assert (taken, lost, doubled) == (said, 0, 0), run.stdout
+    assert said - unknown <= answered <= said
+    assert kills > 0
+
+
 def test_the_textbook_computes_our_loss() -> None:
     """With the same weights and batch, padded targets included, the two training loops compared see one loss."""
     size = ModelConfig(13, embedding_size=5, encoder_units=3, decoder_units=7, encoder_layers=2, decoder_layers=2)

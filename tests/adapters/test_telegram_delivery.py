@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -468,3 +469,23 @@ def test_the_pace_forgets_chats_that_are_quiet() -> None:
         return len(pacer._chats)
 
     assert asyncio.run(act()) == 1
+
+
+def test_no_call_looks_for_what_is_not_installed(scene: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that tries to import something in each call finds it: looking in vain asks the disk every time."""
+    looked_for: list[str] = []
+
+    class Last:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            looked_for.append(name)
+
+    async def act(server: TelegramServer) -> None:
+        async with running(server, MemorySpine()):
+            await server.say(server.chat(501), "one")
+            await server.until_sent(1)
+            monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Last()])
+            await server.say(server.chat(501), "two")
+            await server.until_sent(2)
+
+    scene(act)
+    assert looked_for == []
