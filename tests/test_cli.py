@@ -241,7 +241,7 @@ def test_logs_are_shown_and_searched(home: Path, capsys: pytest.CaptureFixture[s
     assert all("\x1b" not in line and "\u202e" not in line for line in everything.lines)
     assert everything.lines[1].endswith(" today (+1; taught: soup)")
     assert (record["role"], record["rating"], record["taught"], record["chat"]) == ("bot", 1, "soup", "kitchen")
-    assert run_here(capsys, "logs", "--chat", "kitchen", "--limit", 1).lines == everything.lines[-1:]
+    assert run_here(capsys, "logs", "--chat", "kitchen", "--limit", "1").lines == everything.lines[-1:]
     nothing = run_here(capsys, "logs", "--until", "2020-01-01")
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "nothing found\n")
 
