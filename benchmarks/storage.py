@@ -33,6 +33,7 @@ from chatbot.store import ConversationStore
 
 _PLATFORM = "terminal"
 _PER_CHAT = 200  # messages and replies of one chat in the made-up log
+_AT_A_TIME = 50  # chats in which people talk during the same days
 _LIKED = 20  # every so many rows a reply is liked, so that there is something to learn from
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _WORDS = (
@@ -52,10 +53,11 @@ class Sizes:
     calls: int = 1_500
     kills: int = 200
     writers: int = 32
+    crowd: int = 100_000
     seconds: float = 60.0
 
 
-_QUICK = Sizes(short=200, long=2_000, calls=40, kills=2, writers=8, seconds=1.0)
+_QUICK = Sizes(short=200, long=2_000, calls=40, kills=2, writers=8, crowd=1_000, seconds=1.0)
 
 
 def section(quick: bool, database: str | None = None) -> str:
@@ -69,7 +71,9 @@ def section(quick: bool, database: str | None = None) -> str:
         parts = [f"### Storage on {name}", ""]
         with _place(database, folder / "short.db") as short, _place(database, folder / "long.db") as long:
             parts += [*_lengths(short, long, sizes), "", *_searches(long, sizes), ""]
-            parts += [*crowd(long, sizes.seconds), ""]
+        with _place(database, folder / "crowd.db") as place:
+            _fill(place, sizes.crowd)
+            parts += [f"With {sizes.crowd:,} rows at the start:", "", *crowd(place, sizes.seconds), ""]
         with _place(database, folder / "kills.db") as place:
             (folder / "notes").mkdir()
             outcome = kill_writers(
@@ -148,8 +152,10 @@ def _row(number: int, chats: int, chance: random.Random) -> dict[str, object]:
     if number % 1_000 == 3:
         said += f" {_CHINESE}"
     bot = number % 2 == 0
-    # Chats in turn, two rows each: what lies side by side in the file is of different chats, as in a real log.
-    chat = (number - 1) // 2 % chats + 1
+    # Some chats at a time, in turn, an exchange each: what lies side by side in the file is of different chats, as in
+    # a real log.
+    block, place = divmod(number - 1, _PER_CHAT * _AT_A_TIME)
+    chat = min(block * _AT_A_TIME + place // 2 % _AT_A_TIME + 1, chats)
     return {
         "chat_id": chat,
         "person_id": None if bot else chat,
