@@ -6,8 +6,6 @@ which must be empty. The figures of a long log are compared with those of a shor
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import random
 import time
@@ -23,19 +21,20 @@ from tempfile import TemporaryDirectory
 from sqlalchemy import insert, text
 
 from benchmarks.crash import KEY, Outcome, kill_writers
+from benchmarks.crowd import crowd
 from chatbot import schema
 from chatbot import tables as t
 from chatbot.database import in_memory, open_engine, sqlite_file, writer
-from chatbot.errors import ChatbotError, UsageError
+from chatbot.errors import UsageError
 from chatbot.identity import keyed_hash
-from chatbot.learnable import DEFAULT_POLICY
 from chatbot.messages import Message, Reply
 from chatbot.search import Wanted
 from chatbot.store import ConversationStore
-from chatbot.transfer import copy_database
 
 _PLATFORM = "terminal"
 _PER_CHAT = 200  # messages and replies of one chat in the made-up log
+_AT_A_TIME = 50  # chats in which people talk during the same days
+_LIKED = 20  # every so many rows a reply is liked, so that there is something to learn from
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _WORDS = (
     *("the", "a", "cat", "dog", "lunch", "kitchen", "soup", "bread", "yes", "no", "maybe", "where", "when", "why"),
@@ -54,10 +53,11 @@ class Sizes:
     calls: int = 1_500
     kills: int = 200
     writers: int = 32
+    crowd: int = 100_000
     seconds: float = 60.0
 
 
-_QUICK = Sizes(short=200, long=2_000, calls=40, kills=2, writers=8, seconds=1.0)
+_QUICK = Sizes(short=200, long=2_000, calls=40, kills=2, writers=8, crowd=1_000, seconds=1.0)
 
 
 def section(quick: bool, database: str | None = None) -> str:
@@ -71,7 +71,9 @@ def section(quick: bool, database: str | None = None) -> str:
         parts = [f"### Storage on {name}", ""]
         with _place(database, folder / "short.db") as short, _place(database, folder / "long.db") as long:
             parts += [*_lengths(short, long, sizes), "", *_searches(long, sizes), ""]
-            parts += [*_crowd(long, sizes), ""]
+        with _place(database, folder / "crowd.db") as place:
+            _fill(place, sizes.crowd)
+            parts += [f"With {sizes.crowd:,} rows at the start:", "", *crowd(place, sizes.seconds), ""]
         with _place(database, folder / "kills.db") as place:
             (folder / "notes").mkdir()
             outcome = kill_writers(
@@ -126,6 +128,8 @@ def _fill(url: str, count: int) -> None:
         for first in range(1, count + 1, 10_000):
             rows = [_row(number, chats, chance) for number in range(first, min(first + 10_000, count + 1))]
             connection.execute(insert(t.message), rows)
+            liked = [_liked(row) for row in range(first, first + len(rows)) if row % _LIKED == 0]
+            connection.execute(insert(t.feedback), liked)
         if engine.dialect.name == "postgresql":
             for name in ("person", "chat", "message"):
                 connection.execute(text(f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name}"))
@@ -148,8 +152,10 @@ def _row(number: int, chats: int, chance: random.Random) -> dict[str, object]:
     if number % 1_000 == 3:
         said += f" {_CHINESE}"
     bot = number % 2 == 0
-    # Chats in turn, two rows each: what lies side by side in the file is of different chats, as in a real log.
-    chat = (number - 1) // 2 % chats + 1
+    # Some chats at a time, in turn, an exchange each: what lies side by side in the file is of different chats, as in
+    # a real log.
+    block, place = divmod(number - 1, _PER_CHAT * _AT_A_TIME)
+    chat = min(block * _AT_A_TIME + place // 2 % _AT_A_TIME + 1, chats)
     return {
         "chat_id": chat,
         "person_id": None if bot else chat,
@@ -164,6 +170,10 @@ def _row(number: int, chats: int, chance: random.Random) -> dict[str, object]:
         "decode_json": {"beam_size": 1} if bot else None,
         "latency_ms": 30.0 if bot else None,
     }
+
+
+def _liked(number: int) -> dict[str, object]:
+    return {"message_id": number, "person_id": 1, "rating": 1, "at": _START}
 
 
 def _lengths(short: str, long: str, sizes: Sizes) -> list[str]:
@@ -210,6 +220,7 @@ def _searches(url: str, sizes: Sizes) -> list[str]:
     lines = [f"| `chatbot logs` over {sizes.long:,} rows, the latest 50 | ms |", "|---|--:|"]
     for name, wanted in (
         ("nothing asked", Wanted()),
+        ("one platform", Wanted(platform=_PLATFORM)),
         ("a rare word", Wanted(words=(_RARE,))),
         ("a common word", Wanted(words=("kitchen",))),
         ("two words", Wanted(words=("kitchen", _RARE))),
@@ -220,7 +231,8 @@ def _searches(url: str, sizes: Sizes) -> list[str]:
     ):
         times = [_seconds(partial(store.search, wanted, 50)) for _ in range(5)]
         lines.append(f"| {name} | {1000 * median(times):.1f} |")
-    lines.append(f"| the first search, which fills SQLite's index | {1000 * first:.0f} |")
+    if sqlite_file(url) is not None:
+        lines.append(f"| the first search, which fills the index | {1000 * first:.0f} |")
     store.close()
     return lines
 
@@ -229,93 +241,6 @@ def _seconds(work: Callable[[], object]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
-
-
-def _crowd(url: str, sizes: Sizes) -> list[str]:
-    """Four writing processes, one that copies the whole log, one that reads it as `retrain` does, one that searches."""
-    context = multiprocessing.get_context("fork")
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        jobs: list[tuple[str, Callable[[str, Path], int]]] = [(f"writer {n}", _write) for n in range(4)]
-        jobs += [("copy", _copy), ("training", _learn), ("search", _search)]
-        children = [context.Process(target=_repeat, args=(work, url, folder, job, sizes.seconds)) for job, work in jobs]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-        told = {job: json.loads((folder / job).read_text()) for job, _ in jobs}
-    lines = [
-        f"| {sizes.seconds:g} s at once, a process each | done | slowest, s | errors |",
-        "|---|--:|--:|--:|",
-    ]
-    for title, wanted in (
-        ("4 writers: exchanges", [job for job, _ in jobs if job.startswith("writer")]),
-        ("copies of the whole log into a file", ["copy"]),
-        ("rows read for training, as `export` and `retrain` do", ["training"]),
-        ("searches", ["search"]),
-    ):
-        found = [told[job] for job in wanted]
-        errors = [error for one in found for error in one["errors"]]
-        slowest = max(one["slowest"] for one in found)
-        lines.append(f"| {title} | {sum(one['done'] for one in found):,} | {slowest:.2f} | {len(errors)} |")
-        lines += [f"| error: {error} | | | |" for error in sorted(set(errors))[:3]]
-    return lines
-
-
-def _repeat(work: Callable[[str, Path], int], url: str, folder: Path, name: str, seconds: float) -> None:
-    """Do it again and again; how much was done, how long the slowest took, and what went wrong."""
-    done, slowest, errors = 0, 0.0, []
-    end = time.monotonic() + seconds
-    own = folder / f"of {name}"
-    own.mkdir()
-    while time.monotonic() < end:
-        begin = time.monotonic()
-        try:
-            done += work(url, own)
-        except ChatbotError as error:
-            errors.append(str(error))
-        slowest = max(slowest, time.monotonic() - begin)
-    (folder / name).write_text(json.dumps({"done": done, "slowest": slowest, "errors": errors}))
-
-
-_STORES: dict[str, ConversationStore] = {}  # of this process
-
-
-def _store(url: str) -> ConversationStore:
-    return _STORES.setdefault(url, ConversationStore(url, KEY))
-
-
-def _write(url: str, folder: Path) -> int:
-    store = _store(url)
-    number = f"{folder.name}-{time.monotonic_ns()}"
-    message = Message(_PLATFORM, folder.name, "me", "tell me about the sun", number, datetime.now(UTC))
-    row = store.record_message(message).id
-    store.history(row, 6)
-    store.record_reply(row, Reply("it shines", "m1", "seq2seq"))
-    return 1
-
-
-def _copy(url: str, folder: Path) -> int:
-    target = folder / f"{time.monotonic_ns()}.db"
-    copy_database(url, f"sqlite:///{target}")
-    for file in folder.iterdir():
-        file.unlink()
-    return 1
-
-
-def _learn(url: str, folder: Path) -> int:
-    pairs = _store(url).learnable_pairs(DEFAULT_POLICY, 6)
-    end = time.monotonic() + 5  # then anew: a copy of the log in memory is nobody's reader
-    found = 0
-    for _ in pairs:
-        found += 1
-        if time.monotonic() > end:
-            break
-    return found + sum(pairs.left_out.values())
-
-
-def _search(url: str, folder: Path) -> int:
-    return 1 if _store(url).search(Wanted(words=("kitchen",)), 50) else 0
 
 
 def _kills(outcome: Outcome, sizes: Sizes) -> list[str]:

@@ -116,7 +116,10 @@ def test_an_edit_after_the_answer_changes_the_row(store: ConversationStore, url:
     for one in (message, erased, sent("never seen", 3)):
         store.edit(replace(one, text="hello again"))
 
-    assert rows(url, "SELECT text, edited_at IS NULL FROM message WHERE role = 'user'") == [("hello again", 0), ("", 1)]
+    assert rows(url, "SELECT text, edited_at IS NULL FROM message WHERE role = 'user' ORDER BY id") == [
+        ("hello again", 0),
+        ("", 1),
+    ]
     assert store.waiting("telegram") == []
 
 
