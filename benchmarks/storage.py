@@ -125,9 +125,11 @@ def _fill(url: str, count: int) -> None:
     with engine.begin() as connection:
         connection.execute(insert(t.person), [row | {"created_at": _START} for row in people])
         connection.execute(insert(t.chat), [row | {"created_at": _START, "context_start": 0} for row in places])
-        for first in range(1, count + 1, 10_000):
-            rows = [_row(number, chats, chance) for number in range(first, min(first + 10_000, count + 1))]
+        for first in range(1, count + 1, 1_000):
+            rows = [_row(number, chats, chance) for number in range(first, min(first + 1_000, count + 1))]
             connection.execute(insert(t.message), rows)
+            if first == 1 and engine.dialect.name == "postgresql":
+                connection.execute(text("ANALYZE message"))  # as `chatbot.transfer` does, for the same reason
             liked = [_liked(row) for row in range(first, first + len(rows)) if row % _LIKED == 0]
             connection.execute(insert(t.feedback), liked)
         if engine.dialect.name == "postgresql":

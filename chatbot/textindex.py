@@ -10,7 +10,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 NAME = "message_text"  # what is called so, or begins so, in a database is this index
-FILL_ROWS = 2000  # in one transaction: a fifth of a second, for which messages wait
+FILL_ROWS = 250  # in one transaction, for which messages of others have to wait
 
 # The same statements stand in revision 0003, which must not change when these do; a test compares them.
 SQLITE = (

@@ -59,6 +59,9 @@ def _copy(old: Connection, new: Connection, table: Table, target: str) -> int:
     for batch in rows.partitions(_BATCH_ROWS):
         with explained(target):
             new.execute(insert(table), [dict(row) for row in batch])
+        if count == 0 and new.dialect.name == "postgresql":
+            # Else the server goes on checking references as in an empty table, from its first row to its last.
+            new.execute(text(f"ANALYZE {table.name}"))
         count += len(batch)
     with explained(target):
         arrived = new.scalar(select(func.count()).select_from(table))
