@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.crash import KEY
+from chatbot.config import LearnSettings
 from chatbot.database import sqlite_file
 from chatbot.errors import ChatbotError
 from chatbot.learnable import DEFAULT_POLICY
@@ -90,7 +91,7 @@ def _write(url: str, folder: Path) -> int:
 def _export(url: str, folder: Path) -> int:
     from training.export import export_pairs  # late: it brings all of `training`
 
-    export_pairs(_store(url), DEFAULT_POLICY, folder / "log.jsonl", context_turns=6)
+    export_pairs(_store(url), LearnSettings(), folder / "log.jsonl", context_turns=6, name="crowd", kept=False)
     return 1
 
 
