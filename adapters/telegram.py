@@ -17,6 +17,7 @@ from typing import Any
 from telegram.error import BadRequest, Conflict, InvalidToken, TelegramError
 
 from adapters.admission import Admission
+from adapters.aside import apart
 from adapters.base import Spine
 from adapters.lanes import Lanes
 from adapters.telegram_client import (
@@ -129,7 +130,7 @@ class TelegramAdapter:
         """One poll: what it brought, what went wrong, and how long to wait before the next. UsageError: bad token."""
         asked = asyncio.get_running_loop().time()
         try:
-            updates = list(await client.updates(offset, self._timing.poll_s))
+            updates = list(await apart(client.updates(offset, self._timing.poll_s)))
         except InvalidToken:
             # The same answer comes from a server that is only half there, so the token is asked for by itself.
             await patiently(client.bot.get_me, "another look at the token")

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from telegram import Bot
 from telegram.error import BadRequest, InvalidToken, NetworkError, TelegramError
 from telegram.request import BaseRequest, HTTPXRequest, RequestData
 
+from adapters.aside import apart
 from chatbot.errors import UsageError
 
 T = TypeVar("T")
@@ -166,12 +167,12 @@ class Client:
         return result if isinstance(result, list) else []
 
 
-async def patiently(call: Callable[[], Awaitable[T]], what: str) -> T:
+async def patiently(call: Callable[[], Coroutine[Any, Any, T]], what: str) -> T:
     """What a call gives, repeated until Telegram is reached; UsageError for a bad token, TelegramError if refused."""
     pause = _FIRST_PAUSE_S
     while True:
         try:
-            return await call()
+            return await apart(call())
         except InvalidToken:
             raise UsageError(BAD_TOKEN) from None
         except BadRequest:

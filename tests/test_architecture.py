@@ -139,7 +139,7 @@ def test_imports_point_down(name: str) -> None:
 
 def test_adapters_know_only_the_border() -> None:
     """Of our code, an adapter imports values and the adapters' common ground: no store, no model, no other platform."""
-    common = {"base", "streams", "lanes", "admission", "courtesy"}
+    common = {"base", "streams", "lanes", "admission", "courtesy", "aside"}
     allowed = {"chatbot.messages", "chatbot.errors", "chatbot.access", *(f"adapters.{name}" for name in common)}
     for name in FILES:
         if name.startswith("adapters."):
@@ -238,7 +238,7 @@ def test_help_loads_no_library() -> None:
 TRAINING_MAY_CALL = {"learnable_pairs", "create_dataset", "record_model", "mark_serving", "untainted"}
 TRAINING_MAY_CALL |= {"remember_copy", "clean_copies"}
 # Who reads what people wrote, in SQL: for talk, for people's own eyes, and `chatbot.pairs` for training.
-READERS_OF_TEXT = {"chatbot.pairs", "chatbot.store", "chatbot.rights", "chatbot.inbox"}
+READERS_OF_TEXT = {"chatbot.pairs", "chatbot.store", "chatbot.rights", "chatbot.inbox", "chatbot.search"}
 
 
 def test_training_reads_the_log_through_one_door() -> None:

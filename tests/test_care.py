@@ -110,7 +110,15 @@ def test_platforms_say_what_is_wrong_with_them(
 
     assert "ok   telegram: the bot is @b\n" in done.out
     assert "BAD  telegram: privacy mode is off: write /setprivacy to @BotFather\n" in done.out
-    assert seen == [{"ambient": False, "webhook_url": "", "webhook_host": "127.0.0.1", "webhook_port": 8080}]
+    assert seen == [
+        {
+            "ambient": False,
+            "merge_burst_s": 0.0,
+            "webhook_url": "",
+            "webhook_host": "127.0.0.1",
+            "webhook_port": 8080,
+        }
+    ]
 
 
 def test_init_writes_what_can_be_read(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
