@@ -111,12 +111,12 @@ def _pipe(chat: list[str], environment: Mapping[str, str]) -> tuple[float, float
             if not child.stdout.readline():
                 raise RuntimeError(f"`{' '.join(chat)}` gave no reply; run it to see why")
             seconds = seconds or time.perf_counter() - begin
-        peak = _peak_mb(child.pid)
+        peak = peak_mb(child.pid)
         child.stdin.close()
     return seconds, peak
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     """The most physical memory that a living process has held; where the system does not tell, what it holds now.
 
     Not from getrusage: Linux counts there what the process that started it held.

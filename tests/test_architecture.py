@@ -28,6 +28,8 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "chatbot.inbox",
         "chatbot.rights",
         "chatbot.learning",
+        "chatbot.imports",
+        "chatbot.archive",
         "chatbot.store",
         "chatbot.schema",
     ),

@@ -15,7 +15,7 @@ from chatbot.store import ConversationStore
 
 Capture = pytest.CaptureFixture[str]
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "importing.md").read_text(encoding="utf-8")
-SAMPLES = re.findall(r"^<!-- sample: (\S+) (.+) -->\n```\w+\n(.*?)^```$", PAGE, re.M | re.S)
+SAMPLES = re.findall(r"^<!-- sample: (\S+) ([^\n]+) -->\n```\w+\n(.*?)^```$", PAGE, re.M | re.S)
 # What each sample holds: dialogues and turns stored, pairs to learn from with a declaration, what is left out, and why.
 HOLDS = {
     "result.json": (2, 3, 1, {"service message": 1}),

@@ -115,11 +115,11 @@ def read_csv(source: Source) -> Iterator[Item]:
             except csv.Error as error:
                 yield Skipped(begin, f"not CSV ({error})")
                 continue
+            yield from problems
+            problems.clear()
             item = _columns(fields, begin) if any(field.strip() for field in fields) else None
             if item is not None:
                 yield item
-            yield from problems
-            problems.clear()
         yield from problems
     finally:
         csv.field_size_limit(before)
