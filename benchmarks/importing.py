@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 _SIZES = (10_000, 1_000_000)
 _QUICK_SIZES = (100, 1_000)
 _PEOPLE = 5
-_WORDS = ("the a cat dog soup lunch tomorrow maybe yes no where when I you we they go come see like").split()
+_WORDS = ("the", "cat", "soup", "lunch", "tomorrow", "maybe", "yes", "no", "where", "when", "you", "we", "go", "see")
 _PATIENCE_S = 3600
 
 

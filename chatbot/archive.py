@@ -104,7 +104,7 @@ class ArchiveRecords(Records):
 
     def _pages(self, table: Table, columns: Sequence[Column[Any]], end: object) -> Iterator[dict[str, Any]]:
         after: object = None
-        while True:
+        while end is not None:  # an empty table ends nowhere
             query = select(*columns).where(table.c.id <= end).order_by(table.c.id).limit(_PAGE_ROWS)
             with self._reading() as connection:
                 page = connection.execute(query if after is None else query.where(table.c.id > after)).mappings().all()

@@ -154,7 +154,7 @@ def test_our_own_log_joins_another_store(
 ) -> None:
     """In a store that holds something, rows get new numbers and everything still refers to the right thing."""
     other = tmp_path / "other"
-    file = tmp_path / "log.jsonl"
+    file = tmp_path / "exported.jsonl"
     run_here(capsys, "export", file, "--format", "log")
     pairs = run_here(capsys, "export").lines
     monkeypatch.setenv("CHATBOT_HOME", str(other))
@@ -169,6 +169,15 @@ def test_our_own_log_joins_another_store(
     ]
     (start,) = rows(other, "SELECT context_start FROM chat WHERE context_start > 0")[0]
     assert rows(other, "SELECT text FROM message WHERE id = ?", start) == [("reply 2",)]
+
+
+def test_the_log_of_an_empty_store(home: Path, tmp_path: Path, capsys: Capture) -> None:
+    """With nothing stored, the log is its first line, and can be put back."""
+    run_here(capsys, "db", "upgrade")
+
+    assert run_here(capsys, "export", tmp_path / "log.jsonl", "--format", "log").code == 0
+    assert len((tmp_path / "log.jsonl").read_text("utf-8").splitlines()) == 1
+    assert run_here(capsys, "import", "log", tmp_path / "log.jsonl").code == 0
 
 
 def test_bad_lines_of_a_log(home: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -214,6 +223,6 @@ def test_what_is_exported_can_be_imported(
     done = run_here(capsys, "import", form, file, "--dry-run")
 
     # A pair cell holds the last words only; the others hold the context, too.
-    turns = {"tsv": 2 * 5}.get(form, sum(len(json.loads(line)["turns"]) for line in run_here(capsys, "export").lines))
-    assert done.lines[0] == f"5 dialogues with {turns} turns would be stored"
+    turns = {"tsv": 2 * 4}.get(form, sum(len(json.loads(line)["turns"]) for line in run_here(capsys, "export").lines))
+    assert done.lines[0] == f"4 dialogues with {turns} turns would be stored"
     assert done.code == 0

@@ -81,7 +81,7 @@ def _batches(found: Iterator[Row]) -> Iterator[list[Row]]:
 
 def _read(kind: Format, path: Path, report: Report) -> Iterator[Row]:
     source = Source(path)
-    yield from rows(kind.read(source), path.name, report)
+    yield from rows(kind.read(source), kind.name, path.name, report)
     if source.dialect and source.dialect not in report.dialects:
         report.dialects.append(source.dialect)
 

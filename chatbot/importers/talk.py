@@ -19,10 +19,10 @@ TURN_GAP = timedelta(minutes=5)
 _REMEMBERED = 10_000  # messages of a chat that were joined to another one, for answers to them
 
 
-def rows(items: Iterable[Item], name: str, report: Report) -> Iterator[Row]:
-    """The rows of one file, counted in `report` as they go."""
+def rows(items: Iterable[Item], kind: str, name: str, report: Report) -> Iterator[Row]:
+    """The rows of one file of the format `kind`, counted in `report` as they go."""
     chats = _Chats(report)
-    prefix = hashlib.sha256()
+    prefix = hashlib.sha256(kind.encode())
     for item in items:
         if isinstance(item, Said):
             if (row := chats.add(item)) is not None:
