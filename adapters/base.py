@@ -38,6 +38,9 @@ class Spine(Answering, Protocol):
     known by its platform, chat, thread and id. docs/decisions/delivery.md tells the states.
     """
 
+    async def answer(self, message: Message, before: Sequence[Message] = ()) -> Reply:
+        """As for all. `before` are messages of the same writer, just before it, that this reply answers, too."""
+
     async def accept(self, message: Message) -> bool:
         """Keep a message before the platform is told that we have it; False: delivered before, do nothing with it."""
 

@@ -62,12 +62,20 @@ class DiscordAdapter:
     async def run(self, spine: Spine) -> None:
         """Talk until cancelled; then take nothing new, send what is being answered, and leave.
 
-        Raises UsageError for a token or an intent that Discord refuses, anything else for what may pass by itself.
+        Raises UsageError for a token or an intent that Discord refuses, anything else for what may pass by itself: a
+        ChatbotError with the cause where Discord cannot be reached.
         """
         refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         async with _client(self._settings, self._pace, self._sessions) as client, _ended(client) as tasks:
             outbound = DiscordOutbound(client, self._pace, refused)
-            async with Lanes(spine, outbound, self.name, resend=True, drain_seconds=self._drain_seconds) as lanes:
+            async with Lanes(
+                spine,
+                outbound,
+                self.name,
+                resend=True,
+                drain_seconds=self._drain_seconds,
+                merge_burst_s=self._settings.merge_burst_s,
+            ) as lanes:
                 inbound = DiscordInbound(client, spine, self._admission, lanes, self._settings, self._pace)
                 client.attach(inbound, DiscordCommands(spine, self._admission, lanes, outbound, inbound, self._pace))
                 tasks += [asyncio.create_task(inbound.run()), asyncio.create_task(_connect(client))]
@@ -113,8 +121,8 @@ async def diagnose(settings: Mapping[str, object]) -> Sequence[Finding]:
         what, _, mend = str(error).partition(": ")
         return [Finding(False, what, mend)]
     except (discord.HTTPException, *NETWORK_ERRORS) as error:
-        mend = "check the network, and DISCORD_API_URL if it is set"
-        return [Finding(False, f"Discord cannot be reached ({type(error).__name__})", mend)]
+        what, _, mend = str(_unreachable(error)).partition(": ")
+        return [Finding(False, what, mend)]
     finally:
         if client is not None:
             await client.close()
@@ -170,12 +178,15 @@ async def _client(settings: DiscordSettings, pace: Pace, sessions: Sessions) -> 
     """A client that is logged in, for as many shards as Discord advises, and knows its gateway; closed in the end."""
     client = make_client(settings, pace, sessions)
     try:
-        await _login(client)
-        gateway = await _gateway(client)
-        if gateway.shards > 1:
-            await client.close()
-            client = make_client(settings, pace, sessions, gateway.shards)
+        try:
             await _login(client)
+            gateway = await _gateway(client)
+            if gateway.shards > 1:
+                await client.close()
+                client = make_client(settings, pace, sessions, gateway.shards)
+                await _login(client)
+        except (discord.HTTPException, *NETWORK_ERRORS) as error:
+            raise _unreachable(error) from None
         if gateway.remaining < gateway.shards:
             log.warning("discord: no session may begin for %d s", gateway.reset_s)
             await asyncio.sleep(gateway.reset_s)
@@ -235,4 +246,13 @@ async def _connect(client: Handlers) -> None:
         if client.ws is not None:
             raise
         # The library has not thought of a first connection that fails.
-        raise ConnectionError("Discord's gateway cannot be reached") from None
+        raise ChatbotError("Discord's gateway cannot be reached: check the network and its proxy") from None
+
+
+def _unreachable(error: Exception) -> ChatbotError:
+    """What to raise, or say, when a call at the start fails: the innermost cause by its class, never its address."""
+    cause = f"status {error.status}" if isinstance(error, discord.HTTPException) else ""
+    return ChatbotError(
+        f"Discord cannot be reached ({cause or type(error.__cause__ or error).__name__}): "
+        "check the network, and DISCORD_API_URL if it is set"
+    )

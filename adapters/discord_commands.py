@@ -112,7 +112,7 @@ class DiscordCommands:
         with suppress(discord.HTTPException, discord.InteractionResponded, *NETWORK_ERRORS):
             await interaction.response.defer(ephemeral=is_private(text), thinking=True)
         if await accepting:
-            self._lanes.put(message)
+            self._lanes.put(message, alone=True)
 
     async def press(self, interaction: Interaction) -> None:
         """Take a button: rate the reply under which it is, and thank whoever pressed it, unseen by others."""

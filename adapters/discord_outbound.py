@@ -7,8 +7,8 @@ some minutes, so whatever may have been lost is sent again; when those minutes a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import aiohttp
@@ -57,6 +57,7 @@ class DiscordOutbound:
 
     def __init__(self, client: discord.Client, pace: Pace, refused: asyncio.Future[None]) -> None:
         self._client = client
+        self.typing_s = pace.typing
         self._pace = pace
         self._refused = refused
         self._interactions: dict[str, discord.Interaction] = {}
@@ -91,24 +92,12 @@ class DiscordOutbound:
         except (RuntimeError, *NETWORK_ERRORS):  # RuntimeError: the client is closed, and the next start sends it.
             raise MaybeDeliveredError from None
 
-    @asynccontextmanager
-    async def typing(self, message: Message) -> AsyncIterator[None]:
-        """Shows that the bot types, again and again; an interaction shows that it thinks by itself."""
+    async def show_typing(self, message: Message) -> bool:
+        """Show that the bot types; an interaction shows that it thinks by itself. Where it is refused, it raises."""
         if message.message_id in self._interactions:
-            yield
-            return
-        showing = asyncio.create_task(self._keep_typing(message))
-        try:
-            yield
-        finally:
-            showing.cancel()
-
-    async def _keep_typing(self, message: Message) -> None:
-        channel = self._client.get_partial_messageable(int(message.chat))
-        with suppress(Exception):  # An answer needs no typing sign, and none is tried again where one is refused.
-            while True:
-                await channel.typing()
-                await asyncio.sleep(self._pace.typing)
+            return False
+        await self._client.get_partial_messageable(int(message.chat)).typing()
+        return True
 
     async def _to_interaction(
         self, interaction: discord.Interaction, message: Message, part: Part, rated: int | None

@@ -27,10 +27,14 @@ _TALKATIVE = ("discord.http", "discord.webhook.async_", "discord.state")
 
 @dataclass(frozen=True, slots=True)
 class DiscordSettings:
-    """`message_content`: the privileged intent is asked for. `ambient`: channels whose every message is answered."""
+    """`message_content`: the privileged intent is asked for. `ambient`: channels whose every message is answered.
+
+    `merge_burst_s`: seconds of the pauses within what somebody writes in one go, which gets one answer.
+    """
 
     message_content: bool = False
     ambient: frozenset[str] = frozenset()
+    merge_burst_s: float = 0.0
 
     @classmethod
     def read(cls, settings: Mapping[str, object]) -> DiscordSettings:
@@ -47,7 +51,10 @@ class DiscordSettings:
             raise UsageError("discord: ambient must be a list of channel ids, such as [123456789012345678]")
         if ambient and not content:
             raise UsageError("discord: ambient needs the message content intent: set message_content to true")
-        return cls(content, frozenset(str(id_) for id_ in ambient))
+        merge = settings.get("merge_burst_s", 0.0)
+        if not isinstance(merge, float | int) or not 0 <= merge <= 60:
+            raise UsageError(f"discord: merge_burst_s is {str(merge)[:40]!r}; write seconds from 0 to 60")
+        return cls(content, frozenset(str(id_) for id_ in ambient), float(merge))
 
     @property
     def intents(self) -> discord.Intents:

@@ -11,10 +11,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol, TypeVar
 
+from adapters.aside import begin, see_out
 from adapters.base import Spine
 from chatbot.errors import ChatbotError, DatabaseError
 from chatbot.messages import Message, Reply, Waiting
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
+_LONGEST_BURST = 20  # messages answered as one, when that is wanted
 _ANSWERED_AT_ONCE = 64  # more would only wait in the engine's queue, where waiting has a deadline
 
 
@@ -53,7 +56,9 @@ class Part:
 
 
 class Outbound(Protocol):
-    """What the lanes need of a platform."""
+    """What the lanes need of a platform. `typing_s`: seconds from one sign that a reply is coming to the next."""
+
+    typing_s: float
 
     def parts(self, message: Message, reply: Reply) -> Sequence[str]:
         """The reply's text in parts that the platform takes. The same reply always gives the same parts."""
@@ -67,36 +72,61 @@ class Outbound(Protocol):
         Raises NotYetError, NotDeliveredError or MaybeDeliveredError; whatever else counts as the last.
         """
 
-    def typing(self, message: Message) -> AbstractAsyncContextManager[None]:
-        """Shows that a reply is coming, for as long as it is open. Opens at once, and never raises."""
+    async def show_typing(self, message: Message) -> bool:
+        """Show once that a reply is coming; False, or whatever is raised: not again for this message."""
 
 
 @dataclass(slots=True)
 class _Job:
-    """A message to see through; `reply` is None until there is one, `kept` False for what the spine does not know."""
+    """A message to see through; `reply` is None until there is one, `kept` False for what the spine does not know.
+
+    `before` are messages that it answers, too; `alone` says that there shall be none.
+    """
 
     message: Message
     reply: Reply | None = None
     sent: tuple[str, ...] = ()
     kept: bool = True
+    before: tuple[Message, ...] = ()
+    alone: bool = False
+
+    def goes_on(self, other: _Job) -> bool:
+        """Whether both are ordinary talk of one writer, so that this one can be answered with that before it."""
+        talk = all(
+            job.reply is None and job.kept and not job.alone and not job.message.text.lstrip().startswith(("/", "／"))
+            for job in (self, other)
+        )
+        return talk and self.message.sender == other.message.sender
 
 
 class Lanes:
     """Answers messages while it is open; opening takes up what waits from earlier starts.
 
     `resend`: whether the platform drops a part that is sent again, as Discord does by its nonce. Where it does not,
-    what may have been sent is not sent again. Closing sees through what was put in, for at most `drain_seconds`; the
-    rest is taken up by the next start.
+    what may have been sent is not sent again. With `merge_burst_s`, ordinary messages that somebody writes with pauses
+    of at most so many seconds get one answer, which belongs to the last of them. Closing sees through what was put in,
+    for at most `drain_seconds`; the rest is taken up by the next start.
     """
 
-    def __init__(self, spine: Spine, outbound: Outbound, platform: str, *, resend: bool, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        spine: Spine,
+        outbound: Outbound,
+        platform: str,
+        *,
+        resend: bool,
+        drain_seconds: float,
+        merge_burst_s: float = 0.0,
+    ) -> None:
         self._spine = spine
         self._outbound = outbound
         self._platform = platform
         self._resend = resend
         self._drain_seconds = drain_seconds
+        self._merge_burst_s = merge_burst_s
         self._lanes: dict[tuple[str, str | None], deque[_Job]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._signs: set[asyncio.Task[None]] = set()
         self._answering = asyncio.Semaphore(_ANSWERED_AT_ONCE)
         self._open = False
 
@@ -118,10 +148,14 @@ class Lanes:
             await asyncio.gather(*unfinished, return_exceptions=True)
             if unfinished:
                 log.warning("%s: %d conversations go on at the next start", self._platform, len(unfinished))
+            await see_out(self._signs)
 
-    def put(self, message: Message) -> None:
-        """Answer a message that the spine has accepted, after those put in before it in its conversation."""
-        self._add(_Job(message))
+    def put(self, message: Message, *, alone: bool = False) -> None:
+        """Answer a message that the spine has accepted, after those put in before it in its conversation.
+
+        `alone`: even where bursts are merged, since it has a place of its own for its answer.
+        """
+        self._add(_Job(message, alone=alone))
 
     def say(self, message: Message, text: str) -> None:
         """Say a line of the adapter's own in the conversation of `message`. It is not kept: a crash may lose it."""
@@ -141,23 +175,37 @@ class Lanes:
             self._lanes[lane].append(job)
             return
         self._lanes[lane] = deque([job])
-        task = asyncio.create_task(self._work(lane), name=f"{self._platform} lane")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        begin(self._work(lane), self._tasks)
 
     async def _work(self, lane: tuple[str, str | None]) -> None:
         jobs = self._lanes[lane]
         while jobs:
-            await self._see_through(jobs.popleft())
+            await self._see_through(await self._next(jobs) if self._merge_burst_s else jobs.popleft())
         del self._lanes[lane]
+
+    async def _next(self, jobs: deque[_Job]) -> _Job:
+        """The next message together with those that go on from it, as one job."""
+        job = jobs.popleft()
+        while job.goes_on(job) and len(job.before) < _LONGEST_BURST - 1:
+            if not jobs and self._open:
+                await asyncio.sleep(self._merge_burst_s)
+            if not jobs or not jobs[0].goes_on(job):
+                break
+            before = (*job.before, job.message)
+            job = jobs.popleft()
+            job.before = before
+        return job
 
     async def _see_through(self, job: _Job) -> None:
         """Bring one message to its end. No mistake in it, or of ours, may keep the next one waiting."""
         sending = job.reply is not None
         try:
             if job.reply is None:
-                job.reply = await self._answer(job.message)
+                job.reply = await self._answer(job)
                 sending = True
+            if job.before and job.reply.detail == "erased":  # What was written last is gone: answer what is left.
+                await self._done(job, "sent")
+                return await self._see_through(_Job(job.before[-1], before=job.before[:-1]))
             await self._deliver(job, job.reply)
             await self._done(job, "sent")
         except NotDeliveredError:
@@ -173,9 +221,21 @@ class Lanes:
             log.error("%s: a message is left without an answer: %s", self._platform, where(error))
             await self._done(job, "unknown" if sending else "failed")
 
-    async def _answer(self, message: Message) -> Reply:
-        async with self._answering, self._outbound.typing(message):
-            return await self._when_stored(lambda: self._spine.answer(message))
+    async def _answer(self, job: _Job) -> Reply:
+        there = asyncio.Event()
+        async with self._answering:
+            begin(self._show_typing(job.message, there), self._signs)
+            try:
+                return await self._when_stored(lambda: self._spine.answer(job.message, job.before))
+            finally:
+                there.set()
+
+    async def _show_typing(self, message: Message, there: asyncio.Event) -> None:
+        """Keep the sign alive until the reply is there. No trouble with it matters: the reply meets the same."""
+        with suppress(Exception):
+            while not there.is_set() and await self._outbound.show_typing(message):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(there.wait(), self._outbound.typing_s)
 
     async def _deliver(self, job: _Job, reply: Reply) -> None:
         """Send the parts that are not out yet, one after another."""
@@ -207,6 +267,9 @@ class Lanes:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     async def _done(self, job: _Job, state: Literal["sent", "failed", "unknown"]) -> None:
+        if job.reply is None:  # Otherwise those before are done with since there is a reply.
+            for message in job.before:
+                await self._when_stored(partial(self._spine.done, message, state))
         if job.kept:
             await self._when_stored(lambda: self._spine.done(job.message, state, job.sent))
 

@@ -81,7 +81,14 @@ class TelegramAdapter:
                 await spine.move(PLATFORM, old_chat, new_chat)
 
             outbound = TelegramOutbound(client.bot, Pacer(self._pace), moved, self._timing.typing_s)
-            lanes = Lanes(spine, outbound, PLATFORM, resend=False, drain_seconds=self._drain_seconds)
+            lanes = Lanes(
+                spine,
+                outbound,
+                PLATFORM,
+                resend=False,
+                drain_seconds=self._drain_seconds,
+                merge_burst_s=self._settings.merge_burst_s,
+            )
             intake = Intake(client, me, spine, lanes, self._admission, ambient=self._settings.ambient)
             try:
                 async with lanes:
@@ -92,7 +99,6 @@ class TelegramAdapter:
                         await self._poll(client, intake.take)
             finally:
                 await intake.close()
-                await outbound.close()
 
     async def _poll(self, client: Client, take: Callable[[Any], Awaitable[None]]) -> None:
         """Ask for updates, for ever. One is confirmed by the poll after that which brought it, once it is kept."""

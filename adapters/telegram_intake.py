@@ -13,6 +13,7 @@ from telegram import BotCommandScopeAllGroupChats, BotCommandScopeAllPrivateChat
 from telegram.error import TelegramError
 
 from adapters.admission import Admission
+from adapters.aside import begin, see_out
 from adapters.base import Spine
 from adapters.courtesy import text_only, too_fast
 from adapters.lanes import Lanes, where
@@ -45,15 +46,11 @@ class Intake:
 
     def aside(self, call: Coroutine[Any, Any, None]) -> None:
         """Do something that no update waits for."""
-        task = asyncio.create_task(call)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        begin(call, self._tasks)
 
     async def close(self) -> None:
-        """Break off what is being done aside."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Let what is being done aside end, or break it off."""
+        await see_out(self._tasks)
 
     async def take(self, raw: Any) -> None:
         """Take one update as JSON; one that cannot be read is passed over. A ChatbotError: to be brought again."""

@@ -24,9 +24,13 @@ class Pace:
     overall_s: float = 0.035  # 28 a second: what is sent evenly arrives less so, and the limit is 30
 
 
+_LONGEST_CALL_S = 60.0  # after which a call is taken for over, should nobody say so
+
+
 @dataclass(slots=True)
 class _Chat:
     free_at: float = 0.0
+    called_at: float | None = None  # since when a call is under way
     sent: deque[float] = field(default_factory=deque)
 
 
@@ -45,7 +49,7 @@ class Pacer:
             await asyncio.sleep(wait)
         now = self._now()
         entry = self._chats.setdefault(chat, _Chat())
-        entry.free_at = now + self._pace.chat_s
+        entry.free_at, entry.called_at = now + self._pace.chat_s, now
         entry.sent.append(now)
         at = max(self._overall_at, now)
         self._overall_at = at + self._pace.overall_s
@@ -56,7 +60,7 @@ class Pacer:
         """The call that had its turn has come back: the server has counted it by now at the latest."""
         now = self._now()
         entry = self._chats.setdefault(chat, _Chat())
-        entry.free_at = max(entry.free_at, now + self._pace.chat_s)
+        entry.free_at, entry.called_at = max(entry.free_at, now + self._pace.chat_s), None
         if entry.sent:
             entry.sent[-1] = now
 
@@ -83,6 +87,9 @@ class Pacer:
         # Groups have negative ids.
         if chat.startswith("-") and len(entry.sent) >= self._pace.group_burst:
             return max(entry.free_at, entry.sent[-self._pace.group_burst] + self._pace.group_window_s)
+        if entry.called_at is not None and now < entry.called_at + _LONGEST_CALL_S:
+            # When it arrives is not known yet, and the next one must not come too soon after it.
+            return max(entry.free_at, now + self._pace.chat_s)
         return entry.free_at
 
     def _forget(self, now: float) -> None:

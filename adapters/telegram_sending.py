@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import re
 import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from telegram import Bot, InlineKeyboardButton, InlineKeyboardMarkup, ReplyParameters
 from telegram.constants import ChatAction
@@ -38,10 +38,9 @@ class TelegramOutbound:
         self._bot = bot
         self._pacer = pacer
         self._moved = moved
-        self._typing_s = typing_s
+        self.typing_s = typing_s
         self._new_chats: dict[str, str] = {}
         self._no_typing_before: dict[str, float] = {}
-        self._calls: set[asyncio.Task[None]] = set()
 
     def parts(self, message: Message, reply: Reply) -> Sequence[str]:
         """The text in parts of at most 4096 UTF-16 units, of blank text one that shows. In groups it pings nobody."""
@@ -93,46 +92,24 @@ class TelegramOutbound:
             raise NotYetError from error
         self._new_chats[known_as] = new_chat
 
-    @asynccontextmanager
-    async def typing(self, message: Message) -> AsyncIterator[None]:
-        """Show "typing" at once and every four seconds; left out where it might cost a message its place."""
-        stop = asyncio.Event()
-        task = asyncio.create_task(self._type_until(stop, message), name="telegram typing")
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
-        try:
-            yield
-        finally:
-            # A call that is under way is not broken off: that would cost its connection.
-            stop.set()
-
-    async def close(self) -> None:
-        """End the signs that are still being sent."""
-        for task in self._calls:
-            task.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
-
-    async def _type_until(self, stop: asyncio.Event, message: Message) -> None:
-        chat, loop = self._chat(message), asyncio.get_running_loop()
-        while not stop.is_set():
-            if not self._pacer.crowded and loop.time() >= self._no_typing_before.get(chat, 0.0):
-                await self._type_once(chat, message.thread)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._typing_s)
-
-    async def _type_once(self, chat: str, thread: str | None) -> None:
+    async def show_typing(self, message: Message) -> bool:
+        """Show "typing", unless that might cost a message its place; it lasts five seconds."""
+        chat, now = self._chat(message), asyncio.get_running_loop().time()
+        if self._pacer.crowded or now < self._no_typing_before.get(chat, 0.0):
+            return True
         self._no_typing_before.pop(chat, None)
         try:
             await self._bot.send_chat_action(
                 chat,
                 ChatAction.TYPING,
-                message_thread_id=None if thread is None else int(thread),
-                read_timeout=self._typing_s,
+                message_thread_id=None if message.thread is None else int(message.thread),
+                read_timeout=self.typing_s,
             )
         except LaterError as error:
             self._no_typing_before[chat] = asyncio.get_running_loop().time() + error.seconds
         except TelegramError:
             pass  # The text that follows meets the same trouble, and deals with it.
+        return True
 
     def _chat(self, message: Message) -> str:
         return self._new_chats.get(message.chat, message.chat)

@@ -25,6 +25,7 @@ class TelegramSettings:
     """The section `telegram` of the configuration. With a `webhook_url`, updates come there instead of being polled."""
 
     ambient: bool = False  # answer all talk in groups, not only what is addressed to the bot
+    merge_burst_s: float = 0.0  # pauses within what somebody writes in one go, which gets one answer
     webhook_url: str = ""  # the public https address that Telegram calls, for instance of a reverse proxy
     webhook_host: str = "127.0.0.1"  # the address to listen on behind it
     webhook_port: int = 8080
@@ -32,6 +33,8 @@ class TelegramSettings:
     def __post_init__(self) -> None:
         if self.webhook_url and not _ADDRESS.fullmatch(self.webhook_url):
             raise UsageError(f"telegram.webhook_url is {self.webhook_url!r}: it must be an https:// address")
+        if not 0 <= self.merge_burst_s <= 60:
+            raise UsageError(f"telegram.merge_burst_s is {self.merge_burst_s:g}: it must be from 0 to 60")
         if not 0 <= self.webhook_port <= 65535:
             raise UsageError(f"telegram.webhook_port is {self.webhook_port}: it must be from 0 to 65535")
 

@@ -12,8 +12,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-_SECTIONS = ("reply", "train", "start", "importing")
-_BEGIN, _END = "<!-- figures -->", "<!-- /figures -->"
+_SECTIONS = ("reply", "train", "start", "delivery", "storage", "importing")
 _QUIET_LOAD = 0.5  # runnable threads, mean of the last minute
 
 
@@ -22,30 +21,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and memory.")
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(_SECTIONS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that everything runs, measures nothing")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="also put the tables between the marks in FILE")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also put each table between its marks in FILE")
+    parser.add_argument(
+        "--database", metavar="URL", help="of an empty database on a server, which storage measures in place of SQLite"
+    )
     parsed = parser.parse_args(arguments)
-    for name in parsed.sections:
+    sections = parsed.sections or _SECTIONS
+    for name in sections:
         if name not in _SECTIONS:
             parser.error(f"there is no section {name!r}; known: {', '.join(_SECTIONS)}")
-    if parsed.write and parsed.sections:
-        parser.error("--write wants the figures of one run: leave the sections out")
-    document = ""
+    if parsed.database and list(sections) != ["storage"]:
+        parser.error("--database is for `storage` alone")
+    blocks = {name: "storage-postgresql" if parsed.database else name for name in sections}
     if parsed.write:
         try:
             document = parsed.write.read_text(encoding="utf-8")
         except OSError as error:
             parser.error(f"{parsed.write} cannot be read: {error.strerror}")
-        if not document.partition(_BEGIN)[2].partition(_END)[1]:
-            parser.error(f"{parsed.write} has no place for figures: add the lines {_BEGIN} and {_END}")
-    parts = [machine(parsed.quick)]
-    print(parts[0], flush=True)
-    for name in parsed.sections or _SECTIONS:
+        for block in blocks.values():
+            begin, end = marks(block)
+            if not document.partition(begin)[2].partition(end)[1]:
+                parser.error(f"{parsed.write} has no place for figures: add the lines {begin} and {end}")
+    for name in sections:
         print(f"measuring: {name}", file=sys.stderr)
-        # Imported only now: torch is not needed to say what is wrong, nor by `start`.
-        parts.append(import_module(f"benchmarks.{name}").section(parsed.quick))
-        print(f"\n{parts[-1]}", flush=True)
-    if parsed.write:
-        parsed.write.write_text(with_figures(document, "\n\n".join(parts)), encoding="utf-8")
+        on = machine(parsed.quick)
+        # Imported only now: torch is not needed to say what is wrong, nor by `start` and `storage`.
+        module = import_module(f"benchmarks.{name}")
+        figures = module.section(parsed.quick, parsed.database) if parsed.database else module.section(parsed.quick)
+        print(f"{on}\n\n{figures}\n", flush=True)
+        if parsed.write:
+            document = parsed.write.read_text(encoding="utf-8")
+            parsed.write.write_text(with_figures(document, blocks[name], f"{on}\n\n{figures}"), encoding="utf-8")
     return 0
 
 
@@ -74,11 +80,17 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def with_figures(document: str, figures: str) -> str:
-    """`document` with what stands between its two marks replaced."""
-    before, _, rest = document.partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    return f"{before}{_BEGIN}\n{figures}\n{_END}{after}"
+def marks(block: str) -> tuple[str, str]:
+    """The lines of a document between which the figures of a benchmark stand."""
+    return f"<!-- figures: {block} -->", f"<!-- /figures: {block} -->"
+
+
+def with_figures(document: str, block: str, figures: str) -> str:
+    """`document` with what stands between the two marks of a benchmark replaced."""
+    begin, end = marks(block)
+    before, _, rest = document.partition(begin)
+    after = rest.partition(end)[2]
+    return f"{before}{begin}\n{figures}\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -67,12 +67,12 @@ def write_export(path: Path, messages: int) -> None:
 def measure(folder: str) -> None:
     """In a process of its own: seconds of each step, and the peak of the memory after it, as JSON on stdout."""
     from chatbot.cli.opening import make_home, open_store
-    from chatbot.config import database_url
+    from chatbot.config import LearnSettings, database_url
     from chatbot.importers.bringing import bring_in, preview
     from chatbot.importers.formats import FORMATS
     from chatbot.importers.records import Report, Source
     from chatbot.schema import upgrade
-    from training.export import write_pairs
+    from training.export import export_pairs
 
     kind, path = FORMATS["telegram"], Path(folder) / "result.json"
     make_home()
@@ -92,7 +92,8 @@ def measure(folder: str) -> None:
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
 
         found["export --format log"] = _timed(write_log)
-        found["export"] = _timed(lambda: write_pairs(store, {"telegram": "consented"}, out, "jsonl"))
+    pairs = Path(folder) / "pairs.jsonl"
+    found["export"] = _timed(lambda: export_pairs(store, LearnSettings(), pairs, 6, name="export", kept=False))
     store.close()
     print(json.dumps(found))
 

@@ -24,7 +24,7 @@ class AccessList:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            _verify(item.name, getattr(self, item.name))
+            verify_ids(f"access: {item.name}", getattr(self, item.name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Access:
     admins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _verify("admins", self.admins)
+        verify_ids("access: admins", self.admins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class Limits:
                 raise UsageError(f"limits.{name} is {value}; it must be from 0 to 10000")
 
 
-def _verify(name: str, ids: tuple[str, ...]) -> None:
+def verify_ids(name: str, ids: tuple[str, ...]) -> None:
+    """UsageError if one of `ids` is not a platform and an id."""
     for written in ids:
         if not _ID.fullmatch(written):
-            raise UsageError(f"access: {name} names {written[:40]!r}; write platform and id, such as telegram:123456")
+            raise UsageError(f"{name} names {written[:40]!r}; write platform and id, such as telegram:123456")

@@ -11,7 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, Column, Connection, Float, Integer, Table, func, insert, select, text, update
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    Table,
+    and_,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DataError, IntegrityError
 
 from chatbot import tables as t
@@ -40,7 +54,6 @@ _SAME: Mapping[str, tuple[str, ...]] = {
     "model": ("id",),
     "message": ("chat_id", "platform_message_id"),
     "reply": ("chat_id", "role", "reply_to_id", "created_at"),
-    "consent": ("person_id", "chat_id", "scope", "given", "at"),
     "feedback": ("message_id", "person_id"),
     "correction": ("message_id", "person_id", "created_at"),
 }
@@ -215,6 +228,13 @@ def _typed(column: Column[Any], value: Any) -> Any:
 def _same(connection: Connection, kind: str, row: Mapping[str, Any]) -> Any:
     """The row here that is the same one, None if there is none yet."""
     table = _TABLES[kind]
+    if kind == "consent":
+        # The last entry of the ledger counts, so an old log must not come behind what somebody said since then.
+        c, there = t.consent.c, t.chat.alias()
+        chats = and_(there.c.platform == t.chat.c.platform, there.c.key == t.chat.c.key)
+        said = select(c.id).join_from(t.consent, t.chat).join(there, chats)
+        mine = said.where(there.c.id == row["chat_id"], c.person_id == row["person_id"], c.scope == row["scope"])
+        return connection.scalar(mine.where(c.at >= row["at"]).limit(1))
     known_by = "reply" if kind == "message" and row["platform_message_id"] is None else kind
     return connection.scalar(select(table.c.id).where(*(table.c[name] == row[name] for name in _SAME[known_by])))
 

@@ -3,6 +3,7 @@
 config.json         format version, model sizes, decode defaults, source marker to answer with, context limits
 model.safetensors   weights in half precision; large models are cut into model-00001-of-00003.safetensors ...
 tokenizer.json      the `tokenizers` library's own format
+known.jsonl         optional: dialogues whose questions are answered as they stand (`chatbot.known`)
 provenance.json     where it comes from: recipe, data with hashes and licences, parent, figures
 checksums.json      sha256 of each of the above
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chatbot.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
+KNOWN_FILE = "known.jsonl"
 _SHARD_BYTES = 16 * 2**20
 
 
@@ -36,6 +38,23 @@ class LoadedModel:
     tokenizer: Tokenizer
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What a model was trained on: the model it began from, and the hashes of its data files."""
+
+    parent: str | None
+    data_hashes: tuple[str, ...]
+
+
+def load_provenance(path: Path) -> Provenance:
+    """The origin of the model in a folder; ModelFolderError if there is none to be read."""
+    known = _read_json(path / "provenance.json")
+    data, parent = known.get("data"), known.get("parent")
+    files = data.get("files") if isinstance(data, dict) else None
+    hashes = files.values() if isinstance(files, dict) else ()
+    return Provenance(parent if isinstance(parent, str) else None, tuple(str(digest) for digest in hashes))
 
 
 def sha256(path: Path) -> str:
@@ -145,11 +164,13 @@ def save_model_folder(
     source: str,
     decoding: Mapping[str, Any],
     context: Mapping[str, Any],
+    known: Path | None = None,
 ) -> None:
     """Write the folder beside its place and rename it, so that a reader sees all of it or nothing.
 
     `source` is the marker to answer with, `decoding` the defaults of `chatbot.decoding.DecodingOptions`, `context`
     how contexts were cut in training: `context_turns`, `max_source_tokens`, `rename` (source -> marker).
+    `known` is a dialogue file to take along.
     An older folder at `path` is replaced, and stays what it was until the new one is complete.
     """
     building, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
@@ -157,6 +178,8 @@ def save_model_folder(
     building.mkdir(parents=True)
     _write_weights(building, model)
     tokenizer.save(building / "tokenizer.json")
+    if known is not None:
+        shutil.copyfile(known, building / KNOWN_FILE)
     _write_json(
         building / "config.json",
         {

@@ -40,16 +40,22 @@ def parse_command(text: str) -> Command | None:
 
 
 class Commands:
-    """Does commands on a store. `policy` says by platform what may be learnt from, and so what people are told."""
+    """Does commands on a store.
 
-    def __init__(self, store: ConversationStore, policy: Mapping[str, Rule] = DEFAULT_POLICY) -> None:
+    People are told what may be learnt from, by `policy`, and after how many days words are erased; 0 is never.
+    """
+
+    def __init__(
+        self, store: ConversationStore, policy: Mapping[str, Rule] = DEFAULT_POLICY, kept_days: int = 0
+    ) -> None:
         self._store = store
         self._policy = policy
+        self._kept_days = kept_days
         self._known: Mapping[str, Callable[[str, Message, Wording], str]] = {
             "start": self._start,
             "settings": lambda argument, message, say: say.settings.format(state=self._consent_state(message, say)),
             "help": lambda argument, message, say: say.help,
-            "privacy": lambda argument, message, say: say.privacy.format(learning=say.learning[self._rule(message)]),
+            "privacy": self._privacy,
             "reset": self._reset,
             "consent": self._consent,
             "mydata": self._my_data,
@@ -77,6 +83,10 @@ class Commands:
         # Telegram's links of the form t.me/bot?start=consent lead here.
         return self._consent_status(message, say) if argument == "consent" else say.first_contact
 
+    def _privacy(self, argument: str, message: Message, say: Wording) -> str:
+        kept = say.kept.format(days=self._kept_days) if self._kept_days else say.kept_for_ever
+        return say.privacy.format(kept=kept, learning=say.learning[self._rule(message)])
+
     def _reset(self, argument: str, message: Message, say: Wording) -> str:
         self._store.reset(message.platform, message.chat, message.thread)
         return say.reset
@@ -90,7 +100,7 @@ class Commands:
         rule, given = self._rule(message), answer in _YES
         if given and rule == "never":
             return say.learning[rule]
-        self._store.consent(
+        tainted = self._store.consent(
             message.platform,
             message.chat,
             message.sender,
@@ -98,7 +108,10 @@ class Commands:
             wording=say.consent_version,
             how=f"/consent {answer}",
         )
-        return say.consent_given if given else say.consent_withdrawn
+        lines = [say.consent_given if given else say.consent_withdrawn]
+        if tainted:
+            lines.append(say.tainted_models.format(count=len(tainted)))
+        return "\n".join(lines)
 
     def _consent_status(self, message: Message, say: Wording) -> str:
         state = self._consent_state(message, say)
@@ -142,7 +155,7 @@ class Commands:
             return say.forgotten_none
         lines = [say.forgotten.format(messages=erased.messages, replies=erased.replies, corrections=erased.corrections)]
         if erased.tainted_models:
-            lines.append(say.forgotten_models.format(count=len(erased.tainted_models)))
+            lines.append(say.tainted_models.format(count=len(erased.tainted_models)))
         return "\n".join(lines)
 
     def _teach(self, argument: str, message: Message, say: Wording) -> str:

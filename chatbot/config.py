@@ -21,7 +21,7 @@ from platformdirs import user_data_path
 
 from chatbot.access import Access, Limits
 from chatbot.errors import UsageError
-from chatbot.learnable import DEFAULT_POLICY, Rule
+from chatbot.learnable import CHOICES, DEFAULT_POLICY, PERSONAL, Blocklist, Personal, Rule
 
 T = TypeVar("T")
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,2}")  # 1e-3, which YAML 1.1 reads as a text
@@ -161,12 +161,50 @@ class LearnSettings:
     """What `chatbot retrain` may read and when it promotes."""
 
     policy: Mapping[str, Rule] = field(default_factory=lambda: DEFAULT_POLICY)  # platform -> rule, over the shipped
+    permissions: Mapping[str, str] = field(default_factory=dict)  # platform -> reference to what it has permitted
+    block: Blocklist = field(default_factory=Blocklist)
+    scrub: tuple[Personal, ...] = PERSONAL  # what is replaced in all that training reads
+    names: tuple[str, ...] = ()  # names of people and places to be replaced
+    per_person: int = 2000  # newest pairs of one person that are learnt; 0 is no limit
+    per_hour: int = 200  # of one person's pairs from the same hour
+    same_reply: int = 20  # of one person's pairs with the same reply
     replay: tuple[str, ...] = ()  # dialogue files of your own to rehearse beside the shipped ones
     max_frozen_worsening: float = 0.03  # share by which perplexity on the frozen set may grow
 
     def __post_init__(self) -> None:
         # Naming one platform must not loosen the rule of another.
         object.__setattr__(self, "policy", {**DEFAULT_POLICY, **self.policy})
+        for platform, rule in self.policy.items():
+            if rule not in CHOICES.get(platform, (rule,)):
+                raise UsageError(
+                    f"learn.policy.{platform} is {rule}, which the platform's terms rule out;"
+                    f" it must be one of {', '.join(CHOICES[platform])}"
+                )
+            if rule == "permitted" and not self.permissions.get(platform, "").strip():
+                raise UsageError(
+                    f"learn.policy.{platform} is permitted, on no ground: name the platform's permission under"
+                    f" learn.permissions.{platform}, or set the rule to never"
+                )
+        for name in ("per_person", "per_hour", "same_reply"):
+            if not 0 <= getattr(self, name) <= 10**9:
+                raise UsageError(f"learn.{name} is {getattr(self, name)}; it must be from 0 to 1000000000")
+
+    def permission(self, platform: str) -> str | None:
+        """The reference that training on a platform's words rests on; None where none is needed."""
+        return self.permissions[platform] if self.policy.get(platform) == "permitted" else None
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """How long words are kept. 0 is for ever."""
+
+    days: int = 0  # messages, replies and corrections
+    copies_days: int = 0  # backups, and what else cannot be cleaned row by row
+
+    def __post_init__(self) -> None:
+        for name in ("days", "copies_days"):
+            if not 0 <= getattr(self, name) <= 36500:
+                raise UsageError(f"retention.{name} is {getattr(self, name)}; it must be from 0 to 36500")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +224,7 @@ class TelegramSettings:
     """Handed to the adapter, which checks the values. The token is in the environment."""
 
     ambient: bool = False  # answer all talk in groups, not only what is addressed to the bot
+    merge_burst_s: float = 0.0  # pauses in what somebody writes in one go, which gets one answer; 0: each its own
     webhook_url: str = ""  # the public https address that Telegram calls; "": poll
     webhook_host: str = "127.0.0.1"  # the address to listen on behind it
     webhook_port: int = 8080
@@ -197,6 +236,7 @@ class DiscordSettings:
 
     message_content: bool = False  # ask for the privileged intent
     ambient: tuple[int, ...] = ()  # ids of channels where everything is answered
+    merge_burst_s: float = 0.0  # as for Telegram
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +245,7 @@ class Settings:
 
     chat: ChatSettings = field(default_factory=ChatSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     run: RunSettings = field(default_factory=RunSettings)
     access: Access = field(default_factory=Access)
     limits: Limits = field(default_factory=Limits)

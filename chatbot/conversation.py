@@ -30,7 +30,7 @@ class Conversations:
     """Answers messages of any number of chats, those of one chat in the order in which they came.
 
     `history_turns` is how much of a conversation the engine gets to see; `policy` what may be learnt from, by
-    platform, so that people can be told.
+    platform, and `kept_days` how long words are kept (0: for ever), so that people can be told.
     """
 
     def __init__(
@@ -39,18 +39,21 @@ class Conversations:
         engine: Engine,
         history_turns: int = 6,
         policy: Mapping[str, Rule] = DEFAULT_POLICY,
+        kept_days: int = 0,
     ) -> None:
         self._store = store
         self._engine = engine
         self._history_turns = history_turns
-        self._commands = Commands(store, policy)
+        self._commands = Commands(store, policy, kept_days)
         self._moves: dict[tuple[str, str], str] = {}  # chats that have got another id since the start
         # Weak: a lock goes when the last message of its chat is answered. asyncio's locks are first come, first served.
         self._locks: WeakValueDictionary[tuple[str, str, str | None], asyncio.Lock] = WeakValueDictionary()
 
-    async def answer(self, message: Message) -> Reply:
+    async def answer(self, message: Message, before: Sequence[Message] = ()) -> Reply:
         """The reply to a message, both committed by then; the one stored already if it was delivered before.
 
+        `before` are messages of the same writer that are answered with it: stored as they are, and then done with.
+        The first reply to somebody in a messenger's chat stands below what they have to know about the bot.
         Cancelling keeps the message and leaves it unanswered. DatabaseError if the store cannot be used, UsageError
         for decode settings that make no sense; a busy engine is answered with a polite line.
         """
@@ -60,17 +63,25 @@ class Conversations:
             if latest is None:
                 return Reply("", model_id="command", engine="command", detail="erased")
             command = parse_command(latest.text)
+            notice = await _in_thread(self._notice, latest)
             if command is not None:
                 reply = await _in_thread(self._commands.run, command, latest)
+                if not notice.startswith(reply.text):  # as /start does
+                    reply = replace(reply, text=notice + reply.text)
                 await _in_thread(self._store.answered, latest, reply)
                 return reply
+            burst = [await _in_thread(self._store.latest, self._moved(earlier)) for earlier in before]
+            said = [earlier for earlier in burst if earlier is not None]
+            merged = [(await _in_thread(self._store.record_message, earlier)).id for earlier in said]
             stored = await _in_thread(self._store.record_message, latest)
             if not stored.fresh:
                 earlier = await _in_thread(self._store.stored_reply, stored.id)
                 if earlier is not None:
                     return earlier
-            reply = await self._reply(stored.id, latest)
-            return replace(reply, id=await _in_thread(self._store.record_reply, stored.id, reply))
+            asked = replace(latest, text="\n".join(part.text for part in (*said, latest)))
+            reply = await self._reply(stored.id, asked)
+            row = await _in_thread(self._store.record_reply, stored.id, reply, notice, merged)
+            return replace(reply, text=notice + reply.text, id=row)
 
     async def accept(self, message: Message) -> bool:
         """Keep a message before the platform is told that we have it; False: delivered before, do nothing with it."""
@@ -128,6 +139,10 @@ class Conversations:
         """A message under its chat's id of today: those on their way still carry the one they came with."""
         chat = self._moves.get((message.platform, message.chat))
         return message if chat is None else replace(message, chat=chat)
+
+    def _notice(self, message: Message) -> str:
+        """What stands above the first reply to somebody in a messenger's chat; nothing above any other."""
+        return f"{wording_for(message.text).first_contact}\n\n" if self._store.is_newcomer(message) else ""
 
     async def _reply(self, message_id: int, message: Message) -> Reply:
         """What the engine says, which `load_engine` has put behind the rules."""

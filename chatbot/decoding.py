@@ -62,9 +62,7 @@ class DecodingOptions:
     beam_size: int = 1  # hypotheses kept a step; 1: no beam search
     temperature: float = 0.0  # logits are divided by it before drawing; 0: always the likeliest token
     top_k: int = 0  # draw among the k likeliest tokens (Fan et al. 2018, arXiv 1805.04833); 0: all
-    top_p: float = (
-        1.0  # draw among the likeliest that hold this share (nucleus, Holtzman et al. 2020, arXiv 1904.09751)
-    )
+    top_p: float = 1.0  # draw among the likeliest with this share (nucleus, Holtzman et al. 2020, arXiv 1904.09751)
     candidates: int = 1  # independent samples, of which the best score wins (Adiwardana et al. 2020, arXiv 2001.09977)
     min_tokens: int = 1  # tokens before the reply may end
     max_tokens: int = 40  # tokens at which it must
@@ -72,6 +70,7 @@ class DecodingOptions:
     length_penalty: float = 0.7  # alpha of Wu et al. 2016 (GNMT, arXiv 1609.08144), equation 14; 0: none
     banned: tuple[int, ...] = ()  # token ids that must not be said
     seed: int | None = None  # of the draws; None: from the operating system
+    known: bool = True  # a question that the model folder knows nearly word for word gets its reply undecoded
 
     def __post_init__(self) -> None:
         for item in fields(self):

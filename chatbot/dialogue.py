@@ -15,7 +15,8 @@ class Dialogue:
     """One conversation: at least two turns, speakers alternating; `source` is its persona where it has one.
 
     Of a dialogue with `last_only` (key "learn": "last") only the last turn is a target: the rest is context, such as
-    replies of the bot that nobody vouched for.
+    replies of the bot that nobody vouched for. An `opening` begins with words that lean on the talk before them
+    anywhere but at its start (see `chatbot.known`). `permissions` are references to what platforms have permitted.
     """
 
     id: str
@@ -24,6 +25,8 @@ class Dialogue:
     turns: tuple[str, ...]
     quality: float | None = None
     last_only: bool = False
+    opening: bool = False
+    permissions: tuple[str, ...] = ()
 
 
 def _name(value: object) -> str:
@@ -49,6 +52,7 @@ def parse_dialogue(line: str) -> Dialogue:
         raise ValueError("fewer than two turns, or an empty one")
     tags = record.get("tags")
     personas = [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
+    permissions = record.get("permissions")
     quality = record.get("q")
     if isinstance(quality, int) and abs(quality) >= 2**63:
         raise ValueError('"q" is not a sensible number')
@@ -59,4 +63,6 @@ def parse_dialogue(line: str) -> Dialogue:
         turns=cleaned,
         quality=float(quality) if isinstance(quality, int | float) else None,
         last_only=record.get("learn") == "last",
+        opening=record.get("opening") is True,
+        permissions=tuple(clean(p) for p in permissions if isinstance(p, str)) if isinstance(permissions, list) else (),
     )

@@ -17,9 +17,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+from chatbot.checkpoint import KNOWN_FILE
 from chatbot.config import home
 from chatbot.errors import ModelFolderError
 from chatbot.guard import GuardedEngine
+from chatbot.known import KnownExchanges
 from chatbot.messages import Reply
 from chatbot.registry import Registry
 from chatbot.retrieval import RetrievalEngine
@@ -189,7 +191,9 @@ def load_engine(
     def open_model(folder: Path, model_id: str) -> Engine:
         from chatbot.runtime import TorchRuntime
 
-        return Seq2SeqEngine(TorchRuntime(folder, device, model_id), settings=settings, seed=seed)
+        runtime = TorchRuntime(folder, device, model_id)  # first: it checks the folder's checksums
+        known = folder / KNOWN_FILE
+        return Seq2SeqEngine(runtime, KnownExchanges(known) if known.exists() else None, settings=settings, seed=seed)
 
     return GuardedEngine(_open(model, open_model), Rules.load())
 

@@ -27,14 +27,20 @@ def keyed_hash(key: bytes, *parts: str) -> str:
     return digest.hexdigest()
 
 
-def load_key(home: Path) -> bytes:
-    """The 32 bytes of `home/identity.key`, made with mode 0600 on first use.
+def load_key(home: Path, *, new: bool = True) -> bytes:
+    """The 32 bytes of `home/identity.key`, made with mode 0600 on first use; `new` says that it may be made.
 
     Raises UsageError where the file cannot be read or made, is open to other users, or does not hold a key.
     """
     path = home / KEY_FILE
     try:
         if not path.exists():
+            if not new:
+                raise UsageError(
+                    f"the identity key {path} is missing, and the database knows people by it: put it back from a"
+                    " backup (with another key nobody's rows can be found or erased), or set CHATBOT_DATABASE_URL to a"
+                    " new database"
+                )
             _create(path)
         mode = path.stat().st_mode
         text = path.read_bytes().strip()

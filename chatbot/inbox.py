@@ -163,6 +163,30 @@ class InboxRecords(Records):
         with self._reading() as connection:
             return [str(address) for address in connection.scalars(query)]
 
+    def is_newcomer(self, message: Message) -> bool:
+        """Whether a messenger's message is the first of its writer, in its chat with all threads, to get a reply."""
+        i = t.inbox
+        with self._reading() as connection:
+            mine = connection.execute(select(i.c.id, i.c.person_id).where(self._inbox_row(message))).one_or_none()
+            if mine is None:
+                return False
+            replied = (
+                select(i.c.id)
+                .join_from(i, t.chat)
+                .where(i.c.person_id == mine.person_id, i.c.id < mine.id, i.c.state.not_in(("received", "failed")))
+                .where(t.chat.c.platform == message.platform)
+                .where(t.chat.c.key == self._chat_key(message.platform, message.chat))
+            )
+            return connection.scalar(replied.limit(1)) is None
+
+    def _answered_with(self, connection: Connection, message_ids: Sequence[int]) -> None:
+        """The messages in these rows are answered by the reply to a later one: nothing is left to do for them."""
+        m, i = t.message, t.inbox
+        for message_id in message_ids:
+            row = connection.execute(select(m.c.chat_id, m.c.platform_message_id).where(m.c.id == message_id)).one()
+            here = and_(i.c.chat_id == row.chat_id, i.c.platform_message_id == row.platform_message_id)
+            connection.execute(update(i).where(here).values(state="sent", envelope=None, reply=None))
+
     def _pending(self, connection: Connection, message_id: int, reply_id: int, reply: Reply) -> None:
         """The reply that stands in row `reply_id` is the next thing to send, if a messenger delivered the message."""
         asked = select(t.message.c.chat_id, t.message.c.platform_message_id).where(t.message.c.id == message_id)

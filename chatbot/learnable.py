@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, get_args
 
-Rule = Literal["allowed", "consented", "never"]
+from chatbot.access import verify_ids
+
+Rule = Literal["allowed", "consented", "permitted", "never"]
 Kind = Literal["taught", "liked", "human"]
+# What of a person can be in a text, and is replaced before training: `training.scrub`.
+Personal = Literal["link", "email", "user", "account", "card", "address", "phone", "name"]
 
 # The terminal holds the operator's own words; Telegram asks every speaker; Discord forbids training outright.
 DEFAULT_POLICY: Mapping[str, Rule] = {"terminal": "allowed", "telegram": "consented", "discord": "never"}
+# What whoever runs the bot may set instead: the platforms' terms leave them no more.
+CHOICES: Mapping[str, tuple[Rule, ...]] = {
+    "telegram": ("consented", "permitted", "never"),
+    "discord": ("permitted", "never"),
+}
+
+PERSONAL: tuple[Personal, ...] = get_args(Personal)
 
 
 class LeftOut(StrEnum):
@@ -21,6 +32,7 @@ class LeftOut(StrEnum):
     ERASED = "erased"
     UNDECLARED = "import without declaration"
     FORBIDDEN = "platform forbids"
+    BLOCKED = "on the blocklist"
     NO_CONSENT = "no consent"
     TAINTED = "said by a tainted model"
     UNRATED = "unrated bot reply"
@@ -28,10 +40,26 @@ class LeftOut(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Blocklist:
+    """Whose words, and what is said where, is never learnt, whatever they agreed to: platform and id."""
+
+    users: tuple[str, ...] = ()
+    chats: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            verify_ids(f"learn.block.{item.name}", getattr(self, item.name))
+
+
+NOBODY = Blocklist()
+
+
+@dataclass(frozen=True, slots=True)
 class LearnableRow:
     """All that the decision about one reply and its context rests on.
 
-    `consents` holds the latest consent in this chat of every person whose words are in it, None where there is none.
+    `consents` holds the latest consent in this chat of every person whose words are in it, or whom the bot answers in
+    it, None where there is none. `blocked` is True if one of them, or the chat, is on the operator's blocklist.
     `kind` is None for a bot reply that nobody corrected or liked; `has_context` is False if what it answers is gone.
     """
 
@@ -43,6 +71,7 @@ class LearnableRow:
     erased: bool = False
     tainted: bool = False
     has_context: bool = True
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +89,8 @@ class LearnablePair:
     """A context and the reply worth learning.
 
     `context` is oldest first and alternating, its last entry is what `reply` answers. `message_ids` are the rows whose
-    text is in it, the reply's row last. `chat` is the same number for all pairs of one chat, for splitting.
+    text is in it, the reply's row last. `chat` is the same number for all pairs of one chat, for splitting. `person` is
+    the number of who gives the lesson: who taught it, said it, or was answered so.
     """
 
     context: tuple[str, ...]
@@ -69,20 +99,26 @@ class LearnablePair:
     message_ids: tuple[int, ...]
     chat: int
     created_at: datetime
+    platform: str
+    person: int | None
+    imported: bool
 
 
 def may_learn(row: LearnableRow, policy: Mapping[str, Rule]) -> Verdict:
     """Decide about one reply with its context. Platforms not in `policy` need consent; unknown rules forbid.
 
-    A declaration stands for the consent of imported speakers. A withdrawn consent counts everywhere.
+    A platform's permission does not stand for people's: ``permitted`` asks for consent as ``consented`` does. A
+    declaration stands for the consent of imported speakers. A withdrawn consent counts everywhere.
     """
     rule = policy.get(row.platform, "consented")
+    asking = rule in ("consented", "permitted")
     checks = (
         (row.erased, LeftOut.ERASED),
+        (row.blocked, LeftOut.BLOCKED),
         (row.imported and not row.declared, LeftOut.UNDECLARED),
-        (rule not in ("allowed", "consented"), LeftOut.FORBIDDEN),
+        (rule != "allowed" and not asking, LeftOut.FORBIDDEN),
         (False in row.consents, LeftOut.NO_CONSENT),
-        (rule == "consented" and not row.imported and not all(row.consents), LeftOut.NO_CONSENT),
+        (asking and not row.imported and not all(row.consents), LeftOut.NO_CONSENT),
         (not row.has_context, LeftOut.NO_CONTEXT),
         (row.kind is None, LeftOut.UNRATED),
         (row.tainted, LeftOut.TAINTED),

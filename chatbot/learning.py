@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import insert, select, update
 
 from chatbot import tables as t
 from chatbot.errors import UsageError
-from chatbot.learnable import Rule
+from chatbot.learnable import NOBODY, Blocklist, Rule
+from chatbot.lineage import LineageRecords, spoilt
 from chatbot.pairs import LearnablePairs
-from chatbot.records import Records, new_id, now, storable
+from chatbot.records import new_id, now, storable
 
 
-class LearningRecords(Records):
+class LearningRecords(LineageRecords):
     """The part of the store that the training path works with."""
 
-    def learnable_pairs(self, policy: Mapping[str, Rule], context_turns: int) -> LearnablePairs:
+    def learnable_pairs(
+        self, policy: Mapping[str, Rule], context_turns: int, block: Blocklist = NOBODY
+    ) -> LearnablePairs:
         """Every pair that may be learnt from under `policy`, in id order, with at most `context_turns` turns."""
-        return LearnablePairs(self._reading, policy, context_turns)
+        with self._reading() as connection:
+            found = (self._person_id(connection, *written.split(":", 1)) for written in block.users)
+            people = {person for person in found if person is not None}
+        keys = {self._chat_key(*written.split(":", 1)) for written in block.chats}
+        return LearnablePairs(self._reading, policy, context_turns, (people, keys))
 
     def record_import(self, source: str, declaration: str | None) -> int:
         """A new batch for imported dialogues; without a declaration (whose words, what basis) none is learnt from."""
@@ -27,15 +35,28 @@ class LearningRecords(Records):
             row = insert(t.import_batch).values(source=storable(source), declaration=declared, created_at=now())
             return new_id(connection, row)
 
-    def create_dataset(self, name: str, sha256: str, message_ids: Sequence[int]) -> int:
-        """Keep which rows a data set was made of, and its hash, so that it can be rebuilt and traced."""
+    def create_dataset(
+        self, name: str, sha256: str, message_ids: Sequence[int], read_at: datetime | None = None
+    ) -> int:
+        """Keep which rows a data set was made of, when the reading of them began, and its hash, to trace it by."""
         with self._writing() as connection:
-            row = insert(t.dataset).values(name=storable(name), hash=sha256, created_at=now())
+            row = insert(t.dataset).values(name=storable(name), hash=sha256, created_at=read_at or now())
             dataset = new_id(connection, row)
             items = [{"dataset_id": dataset, "message_id": item} for item in sorted(set(message_ids))]
             if items:
                 connection.execute(insert(t.dataset_item), items)
             return dataset
+
+    def dataset_of(self, model_id: str, hashes: Collection[str]) -> int | None:
+        """A data set for a model trained on files with these hashes, of all rows in those that we exported."""
+        d, items = t.dataset, t.dataset_item
+        with self._reading() as connection:
+            found = connection.execute(select(d.c.id, d.c.hash, d.c.created_at).where(d.c.hash.in_(hashes))).all()
+            rows = connection.scalars(select(items.c.message_id).where(items.c.dataset_id.in_(row.id for row in found)))
+            ids = list(rows)
+        if not found:
+            return None
+        return self.create_dataset(model_id, found[0].hash, ids, min(row.created_at for row in found))
 
     def record_model(
         self,
@@ -46,12 +67,16 @@ class LearningRecords(Records):
         metrics: Mapping[str, object],
         state: str = "candidate",
         run: str | None = None,
-    ) -> None:
-        """A model that was trained: from which parent, on which data set, how well. UsageError if the id is taken."""
+    ) -> str:
+        """A model that was trained: from which parent, on which data set, how well; the state it begins in.
+
+        That is ``tainted`` if words it learnt from were taken back meanwhile. UsageError if the id is taken.
+        """
         _verify_state(state)
         with self._writing() as connection:
             if connection.scalar(select(t.model.c.id).where(t.model.c.id == model_id)) is not None:
                 raise UsageError(f"a model named {model_id} is recorded already: see `chatbot models list`")
+            state = "tainted" if spoilt(connection, dataset, parent) else state
             connection.execute(
                 insert(t.model).values(
                     id=model_id,
@@ -63,6 +88,7 @@ class LearningRecords(Records):
                     created_at=now(),
                 )
             )
+            return state
 
     def set_model_state(self, model_id: str, state: str) -> None:
         """Candidate, shadow, serving, retired or tainted. UsageError for a model that was never recorded."""
@@ -79,20 +105,6 @@ class LearningRecords(Records):
             connection.execute(update(t.model).where(serving, t.model.c.id != model_id).values(state="retired"))
             sound = t.model.c.state != "tainted"
             connection.execute(update(t.model).where(t.model.c.id == model_id, sound).values(state="serving"))
-
-    def lineage(self, model_id: str) -> list[int]:
-        """The ids of all messages the model learnt from, itself or through its parents. Empty for a shipped model."""
-        with self._reading() as connection:
-            rows = connection.execute(select(t.model.c.id, t.model.c.parent_id, t.model.c.dataset_id))
-            models = {row.id: (row.parent_id, row.dataset_id) for row in rows}
-            datasets: set[int] = set()
-            step: str | None = model_id
-            while step in models:
-                step, dataset = models.pop(step)
-                if dataset is not None:
-                    datasets.add(dataset)
-            items = select(t.dataset_item.c.message_id).where(t.dataset_item.c.dataset_id.in_(datasets))
-            return list(connection.scalars(items.distinct().order_by(t.dataset_item.c.message_id)))
 
 
 def _verify_state(state: str) -> None:

@@ -6,7 +6,7 @@ Worth learning are corrections of the bot, bot replies people liked, and answers
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +25,8 @@ _CHATS_IN_MEMORY = 1000
 
 # (person, platform, keyed hash of the chat) -> latest consent.
 Consents = Mapping[tuple[int, str, str], bool]
+# Numbers of people, keyed hashes of chats.
+Blocked = tuple[Set[int], Set[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class _Said:
     chat_key: str
     role: str
     person: int | None
+    answers: int | None  # whom the bot answers: the consent terms name its replies along with their words
     text: str
     taught_by: int | None
     rating: int
@@ -62,11 +65,13 @@ class LearnablePairs(Iterator[LearnablePair]):
         reading: Callable[[], AbstractContextManager[Connection]],
         policy: Mapping[str, Rule],
         context_turns: int,
+        blocked: Blocked = (frozenset(), frozenset()),
     ) -> None:
         self.left_out: Counter[LeftOut] = Counter()
         self._reading = reading
         self._policy = policy
         self._context_turns = context_turns
+        self._blocked_people, self._blocked_chats = blocked
         self._pairs = self._stream()
 
     def __next__(self) -> LearnablePair:
@@ -111,19 +116,18 @@ class LearnablePairs(Iterator[LearnablePair]):
         ids = tuple(item for turn in turns for item in turn.message_ids)
         used = [row for row in heard if row.id in ids] + [said]
         kind = _kind(said)
-        people = {row.person for row in used} | {row.taught_by for row in used}
+        people = {person for row in used for person in (row.person, row.answers, row.taught_by) if person is not None}
         verdict = may_learn(
             LearnableRow(
                 platform=said.platform,
                 kind=kind,
-                consents=tuple(
-                    consents.get((person, said.platform, said.chat_key)) for person in people if person is not None
-                ),
+                consents=tuple(consents.get((person, said.platform, said.chat_key)) for person in people),
                 imported=said.imported,
                 declared=said.declared,
                 erased=any(row.erased for row in used),
                 tainted=any(row.tainted for row in used),
                 has_context=bool(turns) and not turns[-1].own,
+                blocked=said.chat_key in self._blocked_chats or bool(people & self._blocked_people),
             ),
             self._policy,
         )
@@ -132,7 +136,17 @@ class LearnablePairs(Iterator[LearnablePair]):
             return None
         assert kind is not None
         context = tuple(turn.text for turn in turns)
-        return LearnablePair(context, said.text, kind, (*ids, said.id), said.chat, said.created_at)
+        return LearnablePair(
+            context,
+            said.text,
+            kind,
+            (*ids, said.id),
+            said.chat,
+            said.created_at,
+            said.platform,
+            {"taught": said.taught_by, "human": said.person, "liked": said.answers}[kind],
+            said.imported,
+        )
 
 
 class _Windows:
@@ -168,6 +182,7 @@ def _kind(said: _Said) -> Kind | None:
 def _talk() -> Select[*tuple[Any, ...]]:
     """Rows of talk in the columns that `_said` reads."""
     m, latest, teaching = t.message, t.correction.alias("latest"), t.correction
+    asked = t.message.alias("asked")
     newest = select(func.max(latest.c.id)).where(latest.c.message_id == m.c.id, latest.c.deleted_at.is_(None))
     rating = select(func.coalesce(func.sum(t.feedback.c.rating), 0)).where(t.feedback.c.message_id == m.c.id)
     return (
@@ -175,6 +190,7 @@ def _talk() -> Select[*tuple[Any, ...]]:
             m,
             t.chat.c.platform,
             t.chat.c.key,
+            asked.c.person_id.label("asked_by"),
             t.import_batch.c.declaration,
             t.model.c.state,
             teaching.c.text.label("taught"),
@@ -183,6 +199,7 @@ def _talk() -> Select[*tuple[Any, ...]]:
             rating.scalar_subquery().label("rating"),
         )
         .join_from(m, t.chat)
+        .outerjoin(asked, m.c.reply_to_id == asked.c.id)
         .outerjoin(t.import_batch, m.c.import_batch_id == t.import_batch.c.id)
         .outerjoin(t.model, m.c.model_id == t.model.c.id)
         .outerjoin(teaching, teaching.c.id == newest.scalar_subquery())
@@ -199,6 +216,7 @@ def _said(row: Row[*tuple[Any, ...]]) -> _Said:
         chat_key=row.key,
         role=row.role,
         person=row.person_id,
+        answers=row.asked_by if row.role == "bot" else None,
         text=row.taught if taught else row.text,
         taught_by=row.taught_by if taught else None,
         rating=row.rating,

@@ -1,6 +1,6 @@
 """The ground every part of the store stands on: transactions, and who and where by keyed hash.
 
-One writer at a time, by a lock here and by the write lock of SQLite between processes; readers do not wait for it.
+One writer at a time, by a lock here and by the database's between processes; readers do not wait for it.
 All calls are synchronous, may come from any thread, and raise DatabaseError with one clear line.
 """
 
@@ -11,11 +11,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, Insert, insert, select
 
 from chatbot import tables as t
-from chatbot.database import explained, in_memory, open_engine, writer
+from chatbot import textindex
+from chatbot.copies import Copies
+from chatbot.database import explained, in_memory, open_engine, reader, writer
 from chatbot.identity import keyed_hash
 
 # NUL ends a text early in some databases, and lone surrogates have no UTF-8.
@@ -39,23 +42,46 @@ def new_id(connection: Connection, row: Insert) -> int:
     return int(key[0])
 
 
-class Records:
-    """An open database and the key of its hashes. `sqlite://` lives in memory and gets its tables here."""
+def knows_people(url: str) -> bool:
+    """Whether a database that is up to date holds anybody under a keyed hash."""
+    if in_memory(url):
+        return False
+    engine = open_engine(url)
+    try:
+        with explained(url), engine.connect() as connection:
+            return connection.scalar(select(t.person.c.id).limit(1)) is not None
+    finally:
+        engine.dispose()
 
-    def __init__(self, url: str, key: bytes) -> None:
+
+class Records:
+    """An open database and the key of its hashes. `sqlite://` lives in memory and gets its tables here.
+
+    `copies` are the files to be cleaned with it; None: there are none.
+    """
+
+    def __init__(self, url: str, key: bytes, copies: Copies | None = None) -> None:
         self._url = url
         self._key = key
+        self._copies = copies
         self._engine = open_engine(url)
-        self._writer = writer(self._engine)
+        self._reader, self._writer = reader(self._engine), writer(self._engine)
         self._write_lock = threading.Lock()
         # In memory there is one connection for all threads, so readers have to wait for writers there.
         self._read_lock = self._write_lock if in_memory(url) else nullcontext()
         if in_memory(url):
             t.metadata.create_all(self._engine)
+            with self._writing() as connection:
+                textindex.create(connection)
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    def remember_copy(self, path: Path, *, of: Path | None = None, whole: bool = False) -> None:
+        """Note a file that is about to hold stored words, so that forgetting reaches it: `Copies.remember`."""
+        if self._copies is not None:
+            self._copies.remember(path, of=of, whole=whole)
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -66,7 +92,7 @@ class Records:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """One consistent view. Keep it short: a long one stops the write-ahead log from being folded in."""
-        with explained(self._url), self._read_lock, self._engine.connect() as connection:
+        with explained(self._url), self._read_lock, self._reader.connect() as connection:
             yield connection
 
     def _chat_key(self, platform: str, chat: str) -> str:

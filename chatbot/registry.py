@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -123,10 +123,10 @@ class Registry:
         self._write(self._history, [*_lines(self._history), live])
         self._write(self._live, [model_id])
 
-    def rollback(self) -> str:
+    def rollback(self, passing: Container[str] = ()) -> str:
         """Make the newest sound model of the history live again, the starter at the end of it, and return its id.
 
-        UsageError if there is none.
+        Those in `passing` are passed over. UsageError if there is none.
         """
         past = [STARTER, *_lines(self._history)]
         try:
@@ -135,7 +135,7 @@ class Registry:
             live = ""  # the file is damaged: writing it anew is what mends it
         while past:
             model_id = past.pop()
-            if model_id == live:
+            if model_id == live or model_id in passing:
                 continue
             try:
                 verify_model_folder(self.path(model_id))

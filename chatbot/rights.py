@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, Select, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, exists, false, insert, or_, select, union, update
 
 from chatbot import tables as t
 from chatbot.inbox import InboxRecords
+from chatbot.lineage import LineageRecords, taint, words_of
 from chatbot.records import now, storable
+
+_PAGE_ROWS = 1000  # that are emptied in one transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +36,20 @@ class Erasure:
     tainted_models: tuple[str, ...]
 
 
-class PeopleRecords(InboxRecords):
+class PeopleRecords(InboxRecords, LineageRecords):
     """The part of the store that serves /consent, /mydata and /forget."""
 
-    def consent(self, platform: str, chat: str, sender: str, given: bool, wording: str, how: str) -> None:
+    def consent(self, platform: str, chat: str, sender: str, given: bool, wording: str, how: str) -> tuple[str, ...]:
         """Add to the ledger: this person, in this chat and all its threads, lets the bot learn, or no longer.
 
         `wording` is the version of the text that was shown, `how` the act, such as "/consent yes". The latest counts.
+        A withdrawal taints the models that learnt from this person's words there; returns those that it newly does.
         """
         with self._writing() as connection:
+            who = self._ensure_person(connection, platform, sender)
             connection.execute(
                 insert(t.consent).values(
-                    person_id=self._ensure_person(connection, platform, sender),
+                    person_id=who,
                     chat_id=self._ensure_chat(connection, platform, chat, None),
                     scope="train",
                     given=given,
@@ -53,6 +58,10 @@ class PeopleRecords(InboxRecords):
                     at=now(),
                 )
             )
+            tainted = () if given else taint(connection, words_of(who, self._in_chat(platform, chat)))
+        if not given:
+            self.clean_copies()
+        return tainted
 
     def my_data(self, platform: str, sender: str, chat: str | None = None) -> list[PersonalRecord]:
         """All that is kept of a person, or of the person in one chat, oldest first. Erased texts are not kept."""
@@ -95,8 +104,12 @@ class PeopleRecords(InboxRecords):
             who = self._person_id(connection, platform, sender)
             if who is None:
                 return Erasure(0, 0, 0, ())
-            result = self._erase(connection, who, platform, chat, message)
+            result, copied = self._erase(connection, who, platform, chat, message)
+        if platform == "terminal" and self._copies is not None:
+            self._copies.forget_typed()
         self._fold_log()
+        if copied:
+            self.clean_copies()
         return result
 
     def erase(self, platform: str, chat: str, message: str, thread: str | None = None) -> None:
@@ -114,8 +127,34 @@ class PeopleRecords(InboxRecords):
             who = next((person for person in writers if person is not None), None)
             if who is None:
                 return
-            self._erase(connection, who, platform, chat, message)
+            _, copied = self._erase(connection, who, platform, chat, message)
         self._fold_log()
+        if copied:
+            self.clean_copies()
+
+    def expire(self, before: datetime) -> Erasure:
+        """Erase what was written before a moment, whoever wrote it. Nobody took it back, so no model is tainted."""
+        m = t.message
+        old = (m.c.created_at < before) & m.c.deleted_at.is_(None) & (m.c.role == "user")
+        counts, after = (0, 0, 0), 0
+        while True:
+            with self._writing() as connection:
+                self._empty(connection, t.inbox.c.created_at < before)
+                query = select(m.c.id).where(old, m.c.id > after).order_by(m.c.id).limit(_PAGE_ROWS)
+                page = connection.scalars(query).all()
+                emptied = _emptied(connection, m.c.id.in_(page), now(), t.correction.c.created_at < before)
+            counts = (counts[0] + emptied[0], counts[1] + emptied[1], counts[2] + emptied[2])
+            if not page:
+                break
+            after = page[-1]
+        if sum(counts):
+            self._fold_log()
+            self.clean_copies()
+        return Erasure(*counts, ())
+
+    def clean_copies(self) -> int:
+        """Take what was erased or withdrawn out of the files that hold copies; how many changed."""
+        return 0 if self._copies is None else len(self._copies.clean(self.taken_back))
 
     def _fold_log(self) -> None:
         """Erased text still stands in SQLite's write-ahead log: fold it in. Outside a transaction."""
@@ -128,7 +167,10 @@ class PeopleRecords(InboxRecords):
         here = t.chat.c.platform == platform
         return here if chat is None else here & (t.chat.c.key == self._chat_key(platform, chat))
 
-    def _erase(self, connection: Connection, who: int, platform: str, chat: str | None, message: str | None) -> Erasure:
+    def _erase(
+        self, connection: Connection, who: int, platform: str, chat: str | None, message: str | None
+    ) -> tuple[Erasure, bool]:
+        """What was erased, and whether some of it is in a data set."""
         at = now()
         where = t.message.c.chat_id.in_(select(t.chat.c.id).where(self._in_chat(platform, chat)))
         mine: ColumnElement[bool] = where & (t.message.c.person_id == who)
@@ -139,26 +181,11 @@ class PeopleRecords(InboxRecords):
         if message is not None:
             waiting &= t.inbox.c.platform_message_id == storable(message)
         self._empty(connection, waiting)
-        # The time of this erasure marks its rows: what is emptied together carries the same `deleted_at`.
-        gone = select(t.message.c.id).where(t.message.c.deleted_at == at)
-        emptied = {"text": "", "deleted_at": at}
-        alive = t.message.c.deleted_at.is_(None)
-        messages = connection.execute(update(t.message).where(mine, alive).values(emptied)).rowcount
-        replies = connection.execute(
-            update(t.message)
-            .where(alive, t.message.c.role == "bot", t.message.c.reply_to_id.in_(gone))
-            .values(emptied | {"detail": None})
-        ).rowcount
-        told: ColumnElement[bool] = t.correction.c.message_id.in_(gone)
+        told = (t.correction.c.person_id == who) & t.correction.c.message_id.in_(select(t.message.c.id).where(where))
+        messages, replies, corrections = _emptied(connection, mine, at, told if message is None else false())
         if message is None:
-            told |= (t.correction.c.person_id == who) & t.correction.c.message_id.in_(
-                select(t.message.c.id).where(where)
-            )
-        corrections = connection.execute(
-            update(t.correction).where(t.correction.c.deleted_at.is_(None), told).values(emptied)
-        ).rowcount
-        connection.execute(update(t.shadow_reply).where(t.shadow_reply.c.message_id.in_(gone)).values(text=""))
-        connection.execute(update(t.feedback).where(t.feedback.c.message_id.in_(gone)).values(text=None))
+            connection.execute(update(t.feedback).where(t.feedback.c.person_id == who).values(text=None))
+        gone = select(t.message.c.id).where(t.message.c.deleted_at == at)
         connection.execute(
             insert(t.erasure).values(
                 person_id=who,
@@ -170,30 +197,34 @@ class PeopleRecords(InboxRecords):
                 at=at,
             )
         )
-        return Erasure(messages, replies, corrections, _taint(connection, at))
+        words = union(gone, select(t.correction.c.message_id).where(t.correction.c.deleted_at == at))
+        copied = connection.scalar(select(exists().where(t.dataset_item.c.message_id.in_(words))))
+        return Erasure(messages, replies, corrections, taint(connection, words)), bool(copied)
 
 
-def _taint(connection: Connection, at: datetime) -> tuple[str, ...]:
-    """Mark every model that saw a text erased at `at`, and every model trained on from one of these."""
-    spoilt = connection.scalars(
-        select(t.dataset_item.c.dataset_id)
-        .where(
-            or_(
-                t.dataset_item.c.message_id.in_(select(t.message.c.id).where(t.message.c.deleted_at == at)),
-                t.dataset_item.c.message_id.in_(
-                    select(t.correction.c.message_id).where(t.correction.c.deleted_at == at)
-                ),
-            )
-        )
-        .distinct()
-    ).all()
-    models = connection.execute(select(t.model.c.id, t.model.c.parent_id, t.model.c.dataset_id, t.model.c.state)).all()
-    tainted = {row.id for row in models if row.dataset_id in spoilt}
-    while more := {row.id for row in models if row.parent_id in tainted} - tainted:
-        tainted |= more
-    new = tuple(sorted(row.id for row in models if row.id in tainted and row.state != "tainted"))
-    connection.execute(update(t.model).where(t.model.c.id.in_(new)).values(state="tainted"))
-    return new
+def _emptied(
+    connection: Connection, which: ColumnElement[bool], at: datetime, told: ColumnElement[bool]
+) -> tuple[int, int, int]:
+    """Take the words out of messages, the bot's replies to them, and what hangs on these; and of corrections `told`.
+
+    How many messages, replies and corrections. What is emptied together carries the same `deleted_at`.
+    """
+    m, c = t.message, t.correction
+    gone = select(m.c.id).where(m.c.deleted_at == at)
+    emptied = {"text": "", "deleted_at": at}
+    alive = m.c.deleted_at.is_(None)
+    messages = connection.execute(update(m).where(which, alive).values(emptied)).rowcount
+    replies = connection.execute(
+        update(m).where(alive, m.c.role == "bot", m.c.reply_to_id.in_(gone)).values(emptied | {"detail": None})
+    ).rowcount
+    corrections = connection.execute(
+        update(c).where(c.c.deleted_at.is_(None), or_(c.c.message_id.in_(gone), told)).values(emptied)
+    ).rowcount
+    connection.execute(update(t.shadow_reply).where(t.shadow_reply.c.message_id.in_(gone)).values(text=""))
+    connection.execute(update(t.feedback).where(t.feedback.c.message_id.in_(gone)).values(text=None))
+    waiting = t.review.c.message_id.in_(gone) & (t.review.c.state == "waiting")
+    connection.execute(update(t.review).where(waiting).values(state="rejected", why="erased", at=at))
+    return messages, replies, corrections
 
 
 def _corrections(who: int) -> Select[datetime, str, str | None]:

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError
 
-from chatbot.database import explained, in_memory, open_engine, place, sqlite_file, writer
+from chatbot.database import explained, in_memory, open_engine, place, reason, sqlite_file, writer
 from chatbot.errors import DatabaseError, DatabaseOutdatedError, UsageError
 
 _REVISION = re.compile(r'^(revision|down_revision)\b[^=\n]*= *"(\w+)"', re.MULTILINE)
@@ -71,11 +72,18 @@ def require_current(url: str) -> None:
         )
 
 
+def exists(url: str) -> bool:
+    """Whether there is a database of ours, of any revision. UsageError if it is another program's."""
+    return _revision(url) is not None
+
+
 def backup(url: str, target: Path) -> None:
     """Copy a SQLite database that may be in use, into one new file of mode 0600 that appears when it is whole."""
     file = sqlite_file(url)
     if file is None:
-        raise UsageError(f"{place(url)} is no SQLite file: back it up with the tools of its server")
+        raise UsageError(
+            f"{place(url)} is no SQLite file: back it up with `pg_dump`, or into a file with `chatbot db copy`"
+        )
     if not file.is_file():
         raise UsageError(f"there is no database {file}: check CHATBOT_HOME and CHATBOT_DATABASE_URL")
     if target.exists():
@@ -100,6 +108,32 @@ def backup(url: str, target: Path) -> None:
     finally:
         if partial.parent.is_dir():
             partial.unlink(missing_ok=True)
+
+
+def restore(url: str, source: Path) -> Path | None:
+    """Put a backup in the place of a SQLite database, even while programs use it; returns the copy of what was there.
+
+    As one writing transaction: those programs go on with what is restored, and no old log is ever laid over it, as when
+    a file is merely replaced. UsageError for a source that is not ours, DatabaseError for one that is damaged.
+    """
+    file = sqlite_file(url)
+    if file is None:
+        raise UsageError(f"{place(url)} is no SQLite file: bring it back with the tools of its server")
+    origin = f"sqlite:///{source}"
+    if not exists(origin):
+        raise UsageError(f"there is no backup {source}: name a file that `chatbot db backup` made")
+    problems = _damages(origin)
+    if problems:
+        raise DatabaseError(f"the backup {source} is damaged ({problems[0]}): use another; nothing was changed")
+    kept = None
+    if exists(url):
+        kept = file.with_name(f"{file.name}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}.bak")
+        backup(url, kept)
+    else:
+        _create(file)
+    with explained(url), closing(sqlite3.connect(source)) as copy, closing(sqlite3.connect(file)) as live:
+        copy.backup(live)
+    return kept
 
 
 def check(url: str) -> list[str]:
@@ -164,7 +198,8 @@ def _head() -> str:
 
 def _revision(url: str) -> str | None:
     """The revision a database is at, None for one that is missing or empty."""
-    engine = open_engine(url)  # First, for it refuses a wrong url before any file is made.
+    # First, for it refuses a wrong url before any file is made; only looking, for the file may be another program's.
+    engine = open_engine(url, look=True)
     file = sqlite_file(url)
     if file is not None and (not file.exists() or file.stat().st_size == 0):
         return None
@@ -193,9 +228,11 @@ def _verify_not_newer(url: str, found: str) -> None:
 
 def _damages(url: str) -> list[str]:
     file = sqlite_file(url)
-    if file is None or not file.exists():
+    if file is None:
+        return [] if in_memory(url) else _unreadable(url)
+    if not file.exists():
         return []
-    engine = open_engine(url)
+    engine = open_engine(url, look=True)
     try:
         with explained(url), engine.connect() as connection:
             pages = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
@@ -205,6 +242,24 @@ def _damages(url: str) -> list[str]:
     return [str(line) for line in pages if line != "ok"] + [
         f"row {row[1]} of {row[0]} points to a row of {row[2]} that is not there" for row in orphans
     ]
+
+
+def _unreadable(url: str) -> list[str]:
+    """On a server: read each table to its end. Pages and references are the server's own care."""
+    engine = open_engine(url)
+    problems = []
+    try:
+        with explained(url), engine.connect() as connection:
+            for name in inspect(connection).get_table_names():
+                quoted = engine.dialect.identifier_preparer.quote(name)
+                try:
+                    connection.exec_driver_sql(f"SELECT count(*) FROM {quoted} AS t WHERE t IS NULL")
+                except DBAPIError as error:
+                    connection.rollback()
+                    problems.append(f"table {name} cannot be read: {reason(error.orig)}")
+    finally:
+        engine.dispose()
+    return problems
 
 
 def _create(file: Path) -> None:

@@ -1,5 +1,6 @@
 """The engine with a net: text to tokens, a place in the queue, tokens to text.
 
+A model folder may bring known exchanges along (`chatbot.known`): what they answer is not decoded.
 In: a history and a text. Out: a `Reply` with the settings and seed that produced it. It knows no torch (a runtime is
 handed in), no platform and no store.
 """
@@ -16,6 +17,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from chatbot.batching import BatchWorker
 from chatbot.decoding import DecodingOptions, DecodingResult, Runtime, decode, options_from
 from chatbot.errors import EngineBusyError, ModelFolderError
+from chatbot.known import KnownExchanges
 from chatbot.messages import Reply
 from chatbot.text import clean, is_chinese
 from chatbot.tokenizer import Tokenizer
@@ -43,13 +45,18 @@ class _Request:
 
 
 class Seq2SeqEngine(Generic[S]):
-    """One model, shared by all conversations; `settings` lie over the folder's decode defaults.
+    """One model, shared by all conversations; `known` answers first, `settings` lie over the folder's decode defaults.
 
     A full queue or a passed deadline gives a polite reply of engine "busy", not an error.
     """
 
     def __init__(
-        self, runtime: TextRuntime[S], *, settings: Mapping[str, object] | None = None, seed: int | None = None
+        self,
+        runtime: TextRuntime[S],
+        known: KnownExchanges | None = None,
+        *,
+        settings: Mapping[str, object] | None = None,
+        seed: int | None = None,
     ) -> None:
         self.model_id = runtime.model_id
         self._runtime = runtime
@@ -57,11 +64,12 @@ class Seq2SeqEngine(Generic[S]):
             context = runtime.config["context"]
             self._turns, self._max_tokens = int(context["context_turns"]), int(context["max_source_tokens"])
             self._source = str(runtime.config["source"])
-            self._settings = {**runtime.config["decoding"], **(settings or {})}
+            self._settings = _laid_over(runtime.config["decoding"], settings or {})
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFolderError(
                 f"config.json of model {self.model_id} lacks or garbles {error}; `chatbot models rollback` goes back"
             ) from error
+        self._known = known
         self._seed = seed
         self._options(None, None)  # settings that make no sense are refused now, not at the first message
         self._worker = BatchWorker(partial(_decode, runtime))  # not a bound method: no reference circle holds a model
@@ -77,6 +85,8 @@ class Seq2SeqEngine(Generic[S]):
         """Answer `text`. The same seed gives the same reply, whoever else is being answered."""
         started = time.perf_counter()
         request = self._request(history, text, seed, options)
+        if known := self._known_reply(history, text, request, started):
+            return known
         try:
             result = await self._worker.answer(request)
         except EngineBusyError:
@@ -94,6 +104,8 @@ class Seq2SeqEngine(Generic[S]):
         """`reply` for callers without an event loop."""
         started = time.perf_counter()
         request = self._request(history, text, seed, options)
+        if known := self._known_reply(history, text, request, started):
+            return known
         try:
             result = self._worker.answer_sync(request)
         except EngineBusyError:
@@ -105,7 +117,7 @@ class Seq2SeqEngine(Generic[S]):
         self._worker.close()
 
     def _options(self, seed: int | None, over: Mapping[str, object] | None) -> DecodingOptions:
-        options = options_from({**self._settings, **(over or {})})
+        options = options_from(_laid_over(self._settings, over or {}))
         chosen = next((s for s in (seed, options.seed, self._seed) if s is not None), None)
         if chosen is None and options.temperature > 0:
             chosen = secrets.randbits(32)  # drawn here so that the reply can say how to get it again
@@ -126,9 +138,26 @@ class Seq2SeqEngine(Generic[S]):
         """The end of `text`, cleaned: cut first, so that 100 kB cost no more than a line."""
         return clean(text[-_CHARACTERS_A_TOKEN * self._max_tokens :])
 
+    def _known_reply(self, history: Sequence[str], text: str, request: _Request, started: float) -> Reply | None:
+        if self._known is None or not request.options.known:
+            return None
+        found = self._known.answer(history, text, request.options.seed)
+        if found is None:
+            return None
+        settings, seed = _settings(request)
+        return Reply(
+            text=found.text,
+            model_id=self.model_id,
+            engine="retrieval",
+            score=found.similarity,
+            duration_ms=(time.perf_counter() - started) * 1000,
+            settings=settings,
+            seed=seed,
+            detail=found.dialogue,
+        )
+
     def _reply(self, request: _Request, result: DecodingResult, started: float) -> Reply:
-        settings = asdict(request.options) | {"banned": list(request.options.banned)}
-        seed = settings.pop("seed")
+        settings, seed = _settings(request)
         text = clean(self._runtime.tokenizer.decode(result.tokens).replace("\ufffd", ""))
         return Reply(
             text=text or _WORDLESS,  # a lone byte or a space is a token, too
@@ -147,6 +176,23 @@ class Seq2SeqEngine(Generic[S]):
             engine="busy",
             duration_ms=(time.perf_counter() - started) * 1000,
         )
+
+
+def _laid_over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
+    """Settings with others over them: whoever asks for draws ends a beam that stands below, and the other way round."""
+    kept = dict(below)
+    if {"temperature", "candidates"} & above.keys():
+        kept.pop("beam_size", None)
+    if "beam_size" in above:
+        kept.pop("temperature", None)
+        kept.pop("candidates", None)
+    return {**kept, **above}
+
+
+def _settings(request: _Request) -> tuple[dict[str, Any], int | None]:
+    """The settings in force, ready for JSON, and the seed, which a reply holds apart."""
+    settings = asdict(request.options) | {"banned": list(request.options.banned)}
+    return settings, settings.pop("seed")
 
 
 def _decode(runtime: TextRuntime[S], requests: Sequence[_Request]) -> list[DecodingResult]:

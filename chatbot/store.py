@@ -2,14 +2,14 @@
 
 In go messages, replies, ratings and corrections, each committed when the call returns; out come histories and counts.
 The calls for people's rights are in `chatbot.rights`, those for messengers in `chatbot.inbox`, those for training in
-`chatbot.learning`; this class has all.
+`chatbot.learning`, those for looking things up in `chatbot.search`; this class has all.
 It knows no platform and no model. The schema is `chatbot.schema`'s business: bring it up to date first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
@@ -23,6 +23,7 @@ from chatbot.messages import Message, Reply
 from chatbot.pairs import is_talk
 from chatbot.records import new_id, now, storable
 from chatbot.rights import PeopleRecords
+from chatbot.search import SearchRecords
 from chatbot.turns import ROWS_PER_TURN, merge_turns
 
 
@@ -48,7 +49,7 @@ class StoreStats:
     left_out: Mapping[LeftOut, int]
 
 
-class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRecords):
+class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRecords, SearchRecords):
     """See the module. `url` is a SQLAlchemy url, `sqlite://` for memory only; `key` that of `chatbot.identity`.
 
     Every method may be called from any thread and raises DatabaseError when the database cannot be used.
@@ -73,8 +74,11 @@ class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRe
             )
             return StoredMessage(new_id(connection, row), fresh=True)
 
-    def record_reply(self, message_id: int, reply: Reply) -> int:
-        """Commit the reply to a message with all that produced it, in one transaction; the id of its row."""
+    def record_reply(self, message_id: int, reply: Reply, notice: str = "", merged: Sequence[int] = ()) -> int:
+        """Commit the reply to a message with all that produced it, in one transaction; the id of its row.
+
+        `notice` is sent before it and not kept; the messages in the rows `merged` are answered by it, too.
+        """
         with self._writing() as connection:
             asked = connection.execute(
                 select(t.message.c.chat_id, t.message.c.context_start).where(t.message.c.id == message_id)
@@ -95,7 +99,8 @@ class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRe
                 detail=None if reply.detail is None else storable(reply.detail),
             )
             reply_id = new_id(connection, row)
-            self._pending(connection, message_id, reply_id, reply)
+            self._pending(connection, message_id, reply_id, replace(reply, text=notice + reply.text))
+            self._answered_with(connection, merged)
             return reply_id
 
     def stored_reply(self, message_id: int) -> Reply | None:

@@ -20,7 +20,9 @@ class Wording:
     language: str
     first_contact: str
     help: str
-    privacy: str  # {learning}
+    privacy: str  # {kept} {learning}
+    kept: str  # {days}
+    kept_for_ever: str
     learning: dict[str, str]
     consent_terms: str
     consent_state: dict[bool | None, str]  # given, withdrawn, never asked
@@ -30,7 +32,7 @@ class Wording:
     my_data: str  # {messages} {replies} {corrections} {ratings} {consents} {shown}
     my_data_none: str
     forgotten: str  # {messages} {replies} {corrections}
-    forgotten_models: str  # {count}
+    tainted_models: str  # {count}
     forgotten_none: str
     settings: str  # {state}
     reset: str
@@ -65,22 +67,27 @@ ENGLISH = Wording(
 /stats - what I remember, in numbers
 /start, /help - who I am, and this list""",
     privacy="""What is stored: your messages, my replies, when they were written and which model wrote them, your \
-ratings and corrections. Instead of your account's id, a keyed hash of it. All of it stays in the database of whoever \
-runs me; this program sends it nowhere and does not encrypt it.
+ratings and corrections. Instead of your account's id, a keyed hash of it. All of it stays on the machines of whoever \
+runs me; this program sends it nowhere and does not encrypt it. {kept}
 {learning}
-/mydata shows what is kept of you in this chat. /forget erases it at once; backups keep it until they are replaced, \
-and I am not always told when you delete a message on a platform. /consent no stops the learning.""",
+/mydata shows what is kept of you in this chat. /forget erases it at once, and marks models that have learnt from \
+it; backups keep it until they are deleted, and I am not always told when you delete a message on a platform. \
+/consent no stops the learning.""",
+    kept="Words are erased {days} days after they were written.",
+    kept_for_ever="It is kept until you, or whoever runs me, erase it.",
     learning={
         "allowed": "Learning: these are the operator's own words, so they may be used to train my model; "
         "/consent no stops that, /consent yes allows it again.",
         "consented": "Learning: nothing you write is used to train my model unless you say /consent yes, in this chat, "
         "and everybody else in that talk does too.",
+        "permitted": "Learning: this platform has permitted whoever runs me to train my model, and still nothing you "
+        "write is used unless you say /consent yes, in this chat, and everybody else in that talk does too.",
         "never": "Learning: nothing written on this platform is ever used to train my model.",
     },
     consent_terms="If you allow it, what you write in this chat, and my replies to it, may be used to train the model "
     "of this bot, and nothing else. It holds for this chat only. You can withdraw at any time with /consent no; "
-    "later training then leaves your words out, while a model that has learnt from them keeps that until it is "
-    "replaced. /forget erases the words and marks such models.",
+    "later training then leaves your words out, and a model that has learnt from them is marked: the next training "
+    "starts from one that has not. /forget does the same and erases the words, too.",
     consent_state={
         True: "You have allowed it: /consent no withdraws.",
         False: "You have not allowed it: /consent yes would.",
@@ -93,8 +100,8 @@ and I am not always told when you delete a message on a platform. /consent no st
     "ratings {ratings}, decisions about learning {consents}. The latest {shown}:",
     my_data_none="Nothing is kept of you in this chat.",
     forgotten="Erased: messages {messages}, my replies to them {replies}, corrections {corrections}. "
-    "Backups keep them until they are replaced.",
-    forgotten_models="Models marked because they had learnt from these words: {count}.",
+    "Backups keep them until they are deleted.",
+    tainted_models="Models marked because they had learnt from these words: {count}.",
     forgotten_none="There was nothing of yours to erase.",
     settings="""What you can set here:
 /consent yes, /consent no - whether I may learn from your words in this chat
@@ -105,6 +112,8 @@ and I am not always told when you delete a message on a platform. /consent no st
     taught={
         "allowed": "Thank you. From now on I take it that I said so, and the next training may learn it.",
         "consented": "Thank you. From now on I take it that I said so. I can learn it only if everyone in this talk "
+        "has said /consent yes.",
+        "permitted": "Thank you. From now on I take it that I said so. I can learn it only if everyone in this talk "
         "has said /consent yes.",
         "never": "Thank you. From now on I take it that I said so; it is never learnt from on this platform.",
     },
@@ -133,19 +142,23 @@ CHINESE = Wording(
 /start、/help - 我是谁，以及这份说明
 想看中文回答，请在命令后面加上“中文”，例如 /privacy 中文。""",
     privacy="""保存的内容：你的消息、我的回答、时间、由哪个模型回答、你的评价和纠正。你的帐号只以带密钥的哈希值保存。\
-一切都留在运行我的人的数据库里；本程序不会把它发到别处，也不加密。
+一切都留在运行我的人的机器上；本程序不会把它发到别处，也不加密。{kept}
 {learning}
-/mydata 中文 显示这个聊天里保存了你的哪些内容。/forget 立即删除它们；备份会保留到被替换为止，而且你在平台上删除消息时，\
-我不一定会得到通知。/consent no 停止学习。""",
+/mydata 中文 显示这个聊天里保存了你的哪些内容。/forget 立即删除它们，并给学过它们的模型做上标记；\
+备份会保留到被删除为止，而且你在平台上删除消息时，我不一定会得到通知。/consent no 停止学习。""",
+    kept="内容写下 {days} 天后会被删除。",
+    kept_for_ever="内容会一直保存，直到你或者运行我的人把它删除。",
     learning={
         "allowed": "学习：这里是运行者自己的话，所以可以用来训练我的模型；/consent no 停止，/consent yes 再次允许。",
         "consented": "学习：除非你在这个聊天里说 /consent yes，并且参与那段对话的其他人也都同意，"
         "否则你写的任何内容都不会用来训练我的模型。",
+        "permitted": "学习：这个平台允许运行我的人训练我的模型；即便如此，除非你在这个聊天里说 /consent yes，"
+        "并且参与那段对话的其他人也都同意，否则你写的任何内容都不会被使用。",
         "never": "学习：这个平台上写的任何内容都永远不会用来训练我的模型。",
     },
     consent_terms="如果你同意，你在这个聊天里写的内容以及我对它的回答，可以用来训练这个机器人的模型，不作他用。"
     "同意只对这个聊天有效。你可以随时用 /consent no 撤回；之后的训练不再使用你的话，"
-    "而已经学过的模型会保留所学，直到被替换为止。/forget 会删除这些话，并给这样的模型做上标记。",
+    "而已经学过的模型会被做上标记：下一次训练从没有学过的模型开始。/forget 也是这样，并且还会删除这些话。",
     consent_state={
         True: "你已经同意：/consent no 可以撤回。",
         False: "你没有同意：/consent yes 表示同意。",
@@ -158,8 +171,8 @@ CHINESE = Wording(
     "评价 {ratings} 条，关于学习的决定 {consents} 条。最近的 {shown} 条：",
     my_data_none="这个聊天里没有保存你的任何内容。",
     forgotten="已删除：消息 {messages} 条，我对它们的回答 {replies} 条，纠正 {corrections} 条。"
-    "备份会保留到被替换为止。",
-    forgotten_models="因为学过这些话而做上标记的模型：{count} 个。",
+    "备份会保留到被删除为止。",
+    tainted_models="因为学过这些话而做上标记的模型：{count} 个。",
     forgotten_none="没有可以删除的内容。",
     settings="""你在这里可以设定：
 /consent yes、/consent no - 我可不可以学习你在这个聊天里说的话
@@ -170,6 +183,7 @@ CHINESE = Wording(
     taught={
         "allowed": "谢谢。从现在起我就当自己是这么说的，下一次训练可以学会它。",
         "consented": "谢谢。从现在起我就当自己是这么说的。只有参与这段对话的人都说过 /consent yes，我才可以学它。",
+        "permitted": "谢谢。从现在起我就当自己是这么说的。只有参与这段对话的人都说过 /consent yes，我才可以学它。",
         "never": "谢谢。从现在起我就当自己是这么说的；在这个平台上我不会学它。",
     },
     rated={1: "很高兴你喜欢。", -1: "抱歉。用 /teach 内容 告诉我应该怎么说。"},

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
+    from postgres_server import Server
+
     from chatbot.store import ConversationStore
     from chatbot.tokenizer import Tokenizer
 
@@ -74,10 +76,34 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server for the whole session; tests that need it are skipped where it is not installed."""
+    import postgres_server
+
+    where = postgres_server.programs()
+    if where is None:
+        pytest.skip("PostgreSQL is not installed: no initdb on the PATH or under /usr/lib/postgresql")
+    with postgres_server.running(where) as server:
+        yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let the tests of the store run on both databases, unless they say that they are about one."""
+    chosen = any("url" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "url" in metafunc.fixturenames and metafunc.definition.path.parent.name == "chatbot" and not chosen:
+        metafunc.parametrize("url", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def url(tmp_path: Path, empty_database: Path) -> str:
-    """The url of a new SQLite file."""
-    return f"sqlite:///{shutil.copy(empty_database, tmp_path / 'chatbot.db')}"
+def url(request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path) -> Iterator[str]:
+    """The url of a new database: a SQLite file, or what the test is parametrized with."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{shutil.copy(empty_database, tmp_path / 'chatbot.db')}"
+        return
+    server: Server = request.getfixturevalue("postgres")
+    with server.database() as made:
+        yield made
 
 
 @pytest.fixture

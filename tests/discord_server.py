@@ -56,6 +56,7 @@ class DiscordServer:
         self.world = World()
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
+        self.chaos: Callable[[str, str], Fault | None] | None = None  # a fault for a method and a path, drawn anew
         self.gateway = Gateway(self.world, shards, heartbeat_s)
         self.shards = shards
         self.remaining = 1000  # sessions
@@ -157,6 +158,8 @@ class DiscordServer:
         body = json.loads(await request.text() or "{}")
         call = Call(time.monotonic(), request.method, path, body if isinstance(body, dict) else {"list": body})
         fault = next((f for f in self.faults if f.times and f.method == call.method and re.search(f.path, path)), None)
+        if fault is None and self.chaos is not None:
+            fault = self.chaos(call.method, path)
         status, answer, headers = 401, {"code": 0, "message": "401: Unauthorized"}, {"Via": "1.1 google"}
         # What belongs to an interaction is known by its token alone.
         known = call.path.startswith(("/interactions", "/webhooks"))

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
-from discord_server import TOKEN, DiscordServer
+from discord_server import BOT_ID, TOKEN, DiscordServer
+from discord_world import Json
 from fakes import MemorySpine
 
 from adapters.admission import Admission
@@ -84,3 +85,11 @@ async def answered(server: DiscordServer, channel: str, count: int = 1) -> list[
     """What the bot has said in a channel, when it is so much."""
     await server.until(lambda: len(server.world.answers(channel)) >= count)
     return server.world.answers(channel)
+
+
+async def reply_to(server: DiscordServer, person: Json, text: str) -> Json:
+    """The bot's message, after somebody has mentioned it in the server's channel."""
+    channel = server.world.channel
+    await server.say(person, channel, f"<@{BOT_ID}> {text}")
+    await answered(server, channel)
+    return list(server.world.messages[channel].values())[-1]

@@ -55,14 +55,16 @@ class MemorySpine:
         self._done: set[tuple[str, str, str | None, str]] = set()
         self._newest: dict[tuple[str, str], str] = {}
 
-    async def answer(self, message: Message) -> Reply:
-        """The reply, kept as pending."""
-        self.messages.append(message)
+    async def answer(self, message: Message, before: Sequence[Message] = ()) -> Reply:
+        """The reply, kept as pending; it answers those before, too."""
+        self.messages += [*before, message]
         if self._answering is None:
             reply = Reply(f"re: {message.text}", "m", "echo", id=len(self.messages))
         else:
             reply = await self._answering(message)
         self._set(message, "pending", reply=reply)
+        for earlier in before:
+            await self.done(earlier, "sent")
         return reply
 
     async def accept(self, message: Message) -> bool:

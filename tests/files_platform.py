@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +22,7 @@ class FilesAdapter:
     """`settings`: the `folder`, whether it is `keyed`, and the `seconds` that sending a part takes."""
 
     name = "files"
+    typing_s = 1.0
 
     def __init__(self, settings: Mapping[str, object], admission: Admission, drain_seconds: float) -> None:
         self._folder = Path(str(settings["folder"]))
@@ -53,7 +53,7 @@ class FilesAdapter:
 
     async def send(self, message: Message, reply: Reply, part: Part) -> str:
         """Append one line, unless it is there."""
-        line = f"{message.chat}-{message.message_id} {part.text}\n"
+        line = f"{message.chat}-{message.message_id} {' '.join(part.text.split())}\n"
         await asyncio.sleep(self._seconds / 2)
         out = self._folder / "out"
         if not (self._keyed and out.exists() and line in out.read_text()):
@@ -63,10 +63,9 @@ class FilesAdapter:
         await asyncio.sleep(self._seconds / 2)
         return f"{message.chat}-{message.message_id}"
 
-    @asynccontextmanager
-    async def typing(self, message: Message) -> AsyncIterator[None]:
+    async def show_typing(self, message: Message) -> bool:
         """Nothing to see."""
-        yield
+        return False
 
 
 def install(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from chatbot.database import open_engine
@@ -15,6 +16,9 @@ from chatbot.store import ConversationStore
 
 KEY = b"k" * 32
 NOON = datetime(2026, 5, 3, 12, tzinfo=UTC)
+
+# For tests that look into the file, or at what only SQLite does.
+ON_SQLITE = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
 def said(text: str, number: int, chat: str = "default", platform: str = "terminal", **more: Any) -> Message:
@@ -49,5 +53,15 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
     try:
         with engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(query))]
+    finally:
+        engine.dispose()
+
+
+def change(url: str, statement: str) -> None:
+    """Something in the file that no call of ours does."""
+    engine = open_engine(url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(statement))
     finally:
         engine.dispose()

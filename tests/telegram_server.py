@@ -120,7 +120,7 @@ class TelegramServer:
             await self._caller
         server = self._runner.server
         await self._runner.cleanup()
-        # A connection that was accepted just before the port was closed reaches the server some turns of the loop later.
+        # A connection accepted just before the port was closed reaches the server some turns of the loop later.
         for _ in range(10):
             await asyncio.sleep(0)
         if server is not None:
@@ -199,7 +199,10 @@ class TelegramServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         method = request.match_info["method"].lower()
-        given = {**request.query, **dict(await request.post())}
+        try:
+            given = {**request.query, **dict(await request.post())}
+        except ConnectionError:  # who called was killed in the middle
+            return web.Response()
         call = Call(
             _SPELLING.get(method, method), {key: _value(key, value) for key, value in given.items()}, time.monotonic()
         )

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from chatbot.conversation import Conversations
+from chatbot.store import ConversationStore
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("chatbot", "adapters", "training")
 
@@ -22,23 +25,27 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "sqlalchemy": (
         "chatbot.config",  # only to write a path as a URL, inside the function
         "chatbot.tables",
+        "chatbot.textindex",
         "chatbot.database",
         "chatbot.records",
         "chatbot.pairs",
         "chatbot.inbox",
+        "chatbot.lineage",
         "chatbot.rights",
         "chatbot.learning",
         "chatbot.imports",
         "chatbot.archive",
+        "chatbot.search",
         "chatbot.store",
         "chatbot.schema",
+        "chatbot.transfer",
     ),
     "alembic": ("chatbot.schema",),
     "prompt_toolkit": ("adapters.terminal",),
     "telegram": ("adapters.telegram", "adapters.telegram_"),
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
-    "rapidfuzz": ("chatbot.retrieval",),
+    "rapidfuzz": ("chatbot.known",),
     "matplotlib": ("training.plot",),
     "tqdm": ("chatbot.cli.learn",),
     "numpy": ("chatbot.decoding", "chatbot.runtime", "training."),
@@ -134,7 +141,7 @@ def test_imports_point_down(name: str) -> None:
 
 def test_adapters_know_only_the_border() -> None:
     """Of our code, an adapter imports values and the adapters' common ground: no store, no model, no other platform."""
-    common = {"base", "streams", "lanes", "admission", "courtesy"}
+    common = {"base", "streams", "lanes", "admission", "courtesy", "aside"}
     allowed = {"chatbot.messages", "chatbot.errors", "chatbot.access", *(f"adapters.{name}" for name in common)}
     for name in FILES:
         if name.startswith("adapters."):
@@ -229,25 +236,71 @@ def test_help_loads_no_library() -> None:
     assert heavy & set(ast.literal_eval(done.stderr.splitlines()[-1])) == set()
 
 
+# What of the store the training path may call. None gives out a text but the first, and that asks `may_learn`.
+TRAINING_MAY_CALL = {"learnable_pairs", "create_dataset", "record_model", "mark_serving", "untainted"}
+TRAINING_MAY_CALL |= {"remember_copy", "clean_copies"}
+# Who reads what people wrote, in SQL: for talk, for people's own eyes, and `chatbot.pairs` for training;
+# `chatbot.search` for `chatbot logs`, `chatbot.imports` to see whether a turn that is there has grown by further lines.
+READERS_OF_TEXT = {"chatbot.pairs", "chatbot.store", "chatbot.rights", "chatbot.inbox"}
+READERS_OF_TEXT |= {"chatbot.search", "chatbot.imports"}
+# Who takes whole rows, whatever their columns: the first for `chatbot export --format log` and back, the second for
+# `chatbot db copy`.
+READERS_OF_ROWS = {"chatbot.archive", "chatbot.transfer"}
+
+
 def test_training_reads_the_log_through_one_door() -> None:
     """`may_learn` decides in one place, and training gets at the log by `learnable_pairs` alone."""
     deciding = {n for n, tree in TREES.items() if "may_learn" in calls_of(tree)}
     reading = {n for n, tree in TREES.items() if n.startswith("training") and "learnable_pairs" in calls_of(tree)}
-    behind = {
-        "chatbot.tables",
-        "chatbot.records",
-        "chatbot.pairs",
-        "chatbot.rights",
-        "chatbot.database",
-        "chatbot.turns",
+    behind = {name for name in FILES if "sqlalchemy" in imports_of_libraries(name)} - {
+        "chatbot.config",
+        "chatbot.store",
     }
+    store = {name for name in dir(ConversationStore) if not name.startswith("__")}
 
-    assert deciding == {"chatbot.pairs"}
+    assert deciding == {"chatbot.pairs", "chatbot.lineage"}  # the second judges again, for the proof
     assert reading == {"training.export"}
     for name, tree in TREES.items():
-        if name.startswith("training"):
+        if name.startswith("training") or name == "chatbot.cli.learn":
             assert imports(tree) & behind == set(), name
-            assert calls_of(tree) & {"history", "my_data", "latest_chat", "execute", "connect"} == set(), name
+            assert imports_of_libraries(name) & {"sqlalchemy", "sqlite3", "psycopg"} == set(), name
+            assert calls_of(tree) & (store - {"close"}) <= TRAINING_MAY_CALL, name
+
+
+def test_nobody_else_reads_what_people_wrote() -> None:
+    """The column of the words is named in SQL by the modules above alone; what learns has only `chatbot.pairs` of them.
+
+    A new reader is added there on purpose, with what it reads for.
+    """
+    readers = {
+        name
+        for name, tree in TREES.items()
+        if "sqlalchemy" in imports_of_libraries(name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(".c.text")
+    }
+
+    whole = {n for n in FILES if re.search(r"metadata\.(sorted_)?tables\b", FILES[n].read_text("utf-8"))}
+
+    assert readers == READERS_OF_TEXT
+    assert whole == READERS_OF_ROWS
+    assert {n for n, tree in TREES.items() if "dump" in calls_of(tree)} == {"chatbot.cli.transfer"}
+    assert {name for name, tree in TREES.items() if "LearnablePairs" in calls_of(tree)} == {"chatbot.learning"}
+
+
+def test_consent_is_given_by_a_persons_own_command_alone() -> None:
+    """The ledger is written in one place, called with the sender of the message: no button, no adapter, no talk.
+
+    Besides, whole ledgers are moved with whole rows (READERS_OF_ROWS); others insert into tables that they name.
+    """
+    writers = {n for n, tree in TREES.items() if "consent" in calls_of(tree)}
+    inserting = {n for n in FILES if re.search(r"(insert|update|delete)\(t\.consent\)", FILES[n].read_text("utf-8"))}
+
+    assert writers == {"chatbot.commands"}
+    assert inserting == {"chatbot.rights", "chatbot.inbox"}  # the second where a chat gets another id
+    assert not [name for name in dir(Conversations) if "consent" in name]
+    unnamed = {n for n in FILES if re.search(r"\binsert\((?!t\.|f\))", FILES[n].read_text("utf-8"))}
+    assert unnamed == READERS_OF_ROWS | {"chatbot.imports"}  # the third: chats and people
 
 
 def calls_of(tree: ast.Module) -> set[str]:

@@ -207,7 +207,7 @@ def test_live_model_that_is_damaged(home: Path, model_folder: Path, capsys: Capt
         ("chat: {modle: echo}", "'chat.modle'; did you mean 'model'?"),
         ("lern: {}", "did you mean 'learn'?"),
         ("chat: {history_turns: many}", "chat.history_turns is 'many'; it must be a whole number"),
-        ("learn: {policy: {telegram: alowed}}", "must be one of allowed, consented, never"),
+        ("learn: {policy: {telegram: alowed}}", "must be one of allowed, consented, permitted, never"),
         ("chat: {device: abacus}", "'abacus'"),
         ("- chat", "must be a mapping"),
         ("learn:\n  replay: [", "line 2 is not YAML"),

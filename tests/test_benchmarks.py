@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.__main__ import main, with_figures
+from benchmarks.__main__ import main, marks, with_figures
 from benchmarks.train import TextbookSeq2Seq
 from chatbot.model import ModelConfig, Seq2Seq
 from training.loss import LossModule
@@ -40,6 +40,14 @@ _ROWS = {
         "peak of a chat process",
     ],
     "importing": ["reading", "preview", "import $", "import again", "export --format log", "export $"],
+    "storage": [
+        "`history\\(\\)`",
+        "all that `reply` adds",
+        "a rare word",
+        "Chinese, two",
+        "the first search",
+        "messages acknowledged",
+    ],
 }
 
 
@@ -60,6 +68,25 @@ def test_a_quick_run_prints_every_row(section: str) -> None:
         figures = [float(figure) for figure in re.findall(r"nan|inf|-?\d+(?:\.\d+)?(?:e[+-]\d+)?", rows[0])]
         assert figures
         assert all(math.isfinite(figure) and figure > 0 for figure in figures), (name, rows[0])
+
+
+def test_a_quick_run_of_delivery_loses_and_doubles_nothing() -> None:
+    """Each message gets through, and after a kill -9 in the middle all of them are answered or known as unknown."""
+    command = [sys.executable, "-m", "benchmarks", "delivery", "--quick"]
+
+    run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=300)
+
+    assert run.returncode == 0, run.stderr
+    speed = r"^\| (\d+) \| [\w' ]+ \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| [\d.]+ \| [\d.]+ \| (\d+) \|$"
+    speeds = re.findall(speed, run.stdout, re.M)
+    assert len(speeds) == 2, run.stdout
+    assert all(float(figure) > 0 for row in speeds for figure in row), run.stdout
+    row = re.search(r"^\| telegram \| (.*) \|$", run.stdout, re.M)
+    assert row is not None, run.stdout
+    said, taken, answered, lost, doubled, unknown, kills = map(int, row[1].split(" | "))
+    assert (taken, lost, doubled) == (said, 0, 0), run.stdout
+    assert said - unknown <= answered <= said
+    assert kills > 0
 
 
 def test_the_textbook_computes_our_loss() -> None:
@@ -93,26 +120,27 @@ def _name_in_textbook(name: str) -> str:
 
 def test_writing_replaces_the_figures_and_nothing_else() -> None:
     """What stands between the marks goes, the text around it stays, and the document can be written again."""
-    document = "before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n"
+    document = "".join(f"{begin}\nold\n{end}\nafter\n" for begin, end in map(marks, ("reply", "storage")))
 
-    once = with_figures(document, "new")
+    once = with_figures(document, "storage", "new")
 
-    assert once == "before\n<!-- figures -->\nnew\n<!-- /figures -->\nafter\n"
-    assert with_figures(once, "old") == document
+    assert once == document[::-1].replace("old"[::-1], "new"[::-1], 1)[::-1]
+    assert with_figures(once, "storage", "old") == document
 
 
 def test_the_document_has_a_place_for_the_figures() -> None:
-    """`--write docs/benchmarks.md` finds its two marks, once each."""
+    """`--write docs/benchmarks.md` finds its two marks, once each, for every section."""
     document = (_ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 
-    assert document.count("<!-- figures -->") == document.count("<!-- /figures -->") == 1
+    for block in (*_ROWS, "storage-postgresql"):
+        assert [document.count(mark) for mark in marks(block)] == [1, 1], block
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["memory"], "no section 'memory'"),
-        (["reply", "--write", "FILE"], "leave the sections out"),
+        (["reply", "--database", "postgresql://x"], "for `storage` alone"),
         (["--write", "FILE"], "no place for figures"),
         (["--write", "FILE/none"], "cannot be read"),
     ],

@@ -201,6 +201,71 @@ def test_database_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert done.out
 
 
+def test_a_backup_is_put_back(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`db restore` brings back what `db backup` took, keeps what was there, and refuses what is no backup."""
+    assert run_here(capsys, "db", "restore", tmp_path / "copy.db").code == 2
+    run_here(capsys, "db", "upgrade", "--quiet")
+    assert run_here(capsys, "db", "backup", tmp_path / "copy.db").code == 0
+
+    done = run_here(capsys, "db", "restore", tmp_path / "copy.db")
+
+    assert done.code == 0
+    assert done.lines[0].startswith(f"restored from {tmp_path}/copy.db; what was there is kept in {home}")
+    assert done.lines[1] == "the database is sound"
+
+
+def test_a_store_is_copied(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`db copy` tells how many rows, and what to do next; a second copy to the same place is refused."""
+    assert run("chat", "--model", "echo", stdin="hi\n").code == 0
+    places = [f"sqlite:///{home}/chatbot.db", f"sqlite:///{tmp_path}/other.db"]
+
+    done = run_here(capsys, "db", "copy", *places)
+
+    assert done.code == 0
+    assert done.lines[0] == "4 rows copied, 2 messages among them"
+    assert "CHATBOT_DATABASE_URL" in done.lines[1]
+    assert "holds rows already" in run_here(capsys, "db", "copy", *places).complaint
+
+
+def test_logs_are_shown_and_searched(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line or an object for each message, nothing in it that a terminal would act on, however it was asked for."""
+    nasty = "lunch? \x1b]0;owned\x07\u202e today"
+    lines = f"{nasty}\n/good\n/teach soup\nhello\n"
+    assert run("chat", "--model", "echo", "--chat", "kitchen", stdin=lines).code == 0
+
+    everything = run_here(capsys, "logs")
+    (found,) = run_here(capsys, "logs", "--json", "--rating", "good", "LUNCH today").lines
+    record = json.loads(found)
+
+    assert (everything.code, len(everything.lines)) == (0, 4)
+    assert all("\x1b" not in line and "\u202e" not in line for line in everything.lines)
+    assert everything.lines[1].endswith(" today (+1; taught: soup)")
+    assert (record["role"], record["rating"], record["taught"], record["chat"]) == ("bot", 1, "soup", "kitchen")
+    assert run_here(capsys, "logs", "--chat", "kitchen", "--limit", "1").lines == everything.lines[-1:]
+    nothing = run_here(capsys, "logs", "--until", "2020-01-01")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "nothing found\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--since", "yesterday"), "--since 'yesterday' is no time"),
+        (("--until", "2026-13-01"), "--until '2026-13-01' is no time"),
+        (("--since", "0001-01-01T00:00+14:00"), "is no time"),
+        (("--limit", "0"), "--limit is 0"),
+        (("--rating", "great"), "invalid choice"),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and the value that is wrong."""
+    done = run_here(capsys, "logs", *arguments)
+
+    assert done.code == 2
+    assert said in done.complaint
+
+
 def test_nothing_is_promoted_without_its_database(
     home: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,36 @@ def test_our_own_log_joins_another_store(
     assert rows(other, "SELECT text FROM message WHERE id = ?", start) == [("reply 2",)]
 
 
+def test_an_old_log_does_not_undo_a_withdrawal(
+    filled: ConversationStore, home: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever agreed in the log, but said no in the store since then, has still said no."""
+    from chatbot.cli.opening import open_store
+
+    other, file = tmp_path / "other", tmp_path / "exported.jsonl"
+    run_here(capsys, "export", file, "--format", "log")
+    other.mkdir()
+    shutil.copy(home / "identity.key", other)  # with its mode
+    monkeypatch.setenv("CHATBOT_HOME", str(other))
+    run_here(capsys, "db", "upgrade")
+    open_store().consent("telegram", "c", "me", False, "1", "/consent no")
+
+    assert run_here(capsys, "import", "log", file).code == 0
+
+    assert rows(other, "SELECT given FROM consent ORDER BY id") == [(0,)]
+
+
+@pytest.mark.parametrize("form", EXPORT_NAMES)
+def test_what_cannot_be_cleaned_is_named(form: str, filled: ConversationStore, tmp_path: Path, capsys: Capture) -> None:
+    """`chatbot forget` takes lines out of a dialogue file, and names the files of other formats for deletion."""
+    file = tmp_path / "out"
+    assert run_here(capsys, "export", file, "--format", form).code == 0
+
+    forgotten = run_here(capsys, "forget", "telegram", "me")
+
+    assert (f"not cleaned, may hold them: {file}" in forgotten.lines) == (form != "jsonl")
+
+
 def test_the_log_of_an_empty_store(home: Path, tmp_path: Path, capsys: Capture) -> None:
     """With nothing stored, the log is its first line, and can be put back."""
     run_here(capsys, "db", "upgrade")
@@ -212,7 +243,7 @@ def test_bad_lines_of_a_log(home: Path, tmp_path: Path, capsys: Capture) -> None
     ]
 
 
-@pytest.mark.parametrize("form", set(EXPORT_NAMES) - {"log"})
+@pytest.mark.parametrize("form", sorted(set(EXPORT_NAMES) - {"log"}))
 def test_what_is_exported_can_be_imported(
     form: str, filled: ConversationStore, tmp_path: Path, capsys: Capture
 ) -> None:

@@ -18,6 +18,7 @@ from chatbot.config import LearnSettings
 from chatbot.conversation import Conversations
 from chatbot.engine import Engine, load_engine
 from chatbot.errors import ChatbotError, UsageError
+from chatbot.identity import load_key
 from chatbot.messages import Message, Reply
 from chatbot.registry import Registry
 from chatbot.store import ConversationStore
@@ -67,7 +68,7 @@ def store(home: Path) -> Iterator[ConversationStore]:
     """The store of the state folder."""
     url = f"sqlite:///{home / 'chatbot.db'}"
     schema.upgrade(url)
-    opened = ConversationStore(url, b"k" * 32)
+    opened = ConversationStore(url, load_key(home))
     yield opened
     opened.close()
 
@@ -233,14 +234,14 @@ def test_rows_without_consent_are_not_read(home: Path, store: ConversationStore,
         batch = store.record_import("talk.jsonl", declaration)
         store_dialogue(store, batch, ["imported", f"under {declaration}"], "d1")
 
-    snapshot = export_pairs(store, LearnSettings().policy, tmp_path / "log.jsonl", context_turns=3)
+    snapshot = export_pairs(store, LearnSettings(), tmp_path / "log.jsonl", 3, "log")
 
     text = snapshot.path.read_text("utf-8")
     assert [pair.reply for pair in snapshot.pairs] == ["taught on terminal", "under our own words"]
     assert not any(words in text for words in ("telegram", "discord", "under None"))
     assert snapshot.left_out == {"no consent": 1, "platform forbids": 1, "import without declaration": 1}
     store.consent("telegram", "school", "operator", True, wording="v1", how="/consent yes")
-    agreed = export_pairs(store, LearnSettings().policy, tmp_path / "log.jsonl", context_turns=3)
+    agreed = export_pairs(store, LearnSettings(), tmp_path / "log.jsonl", 3, "log")
     assert "taught on telegram" in [pair.reply for pair in agreed.pairs]
 
 
@@ -248,7 +249,7 @@ def test_an_export_is_whole_or_not_there(store: ConversationStore, tmp_path: Pat
     """An export that cannot be written leaves what was there before, and no file of its own."""
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match="cannot be written"):
-        export_pairs(store, LearnSettings().policy, tmp_path / "folder", context_turns=3)
+        export_pairs(store, LearnSettings(), tmp_path / "folder", 3, "log")
 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 

@@ -1,86 +1,121 @@
 """The log as a data set: the pairs that may be learnt from, with the ids of their rows, in one hashed file.
 
 Whether a row may be learnt from is decided by `chatbot.learnable.may_learn` behind `learnable_pairs`, nowhere else.
+What is let through is then sifted and scrubbed, in this copy alone: the log stays as it was said.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
-from chatbot.learnable import LearnablePair, Rule
+from chatbot.config import LearnSettings
+from chatbot.learnable import LearnablePair
 from chatbot.store import ConversationStore
 from chatbot.text import clean
 from chatbot.writing import whole_file
-
-_CONTEXT_TURNS = 6
+from training.scrub import Scrubber, is_bare
+from training.sifting import sift
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was written: the pairs, every row id they hold, the file's hash, and how many were left out and why."""
+    """What was written: the pairs, every row id they hold, the file's hash, and its number among the data sets.
+
+    `left_out` counts by reason what was not, `replaced` by kind the personal data that has a placeholder now;
+    `permissions` are the platforms' that it rests on.
+    """
 
     path: Path
     pairs: tuple[LearnablePair, ...]
     message_ids: tuple[int, ...]
     sha256: str
+    dataset: int
     left_out: Mapping[str, int]
+    replaced: Mapping[str, int]
+    permissions: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """How many pairs a stream got, the hash of what it got, and how many were left out and why."""
+def export_pairs(
+    store: ConversationStore,
+    settings: LearnSettings,
+    path: Path,
+    context_turns: int,
+    name: str,
+    kept: bool = True,
+    form: str = "jsonl",
+) -> Snapshot:
+    """Write the learnable pairs of the log to `path`, whole or not at all, as data set `name`.
 
-    pairs: int
-    sha256: str
-    left_out: Mapping[str, int]
-
-
-def export_pairs(store: ConversationStore, policy: Mapping[str, Rule], path: Path, context_turns: int) -> Snapshot:
-    """Write the learnable pairs of the log to `path`, a dialogue file; whole or not at all.
-
-    UsageError if it cannot be written.
+    `form` is jsonl, a dialogue file, or sharegpt, tsv or conv. If the file is to be kept, it is remembered, so that
+    what is forgotten later is taken out of it; where its lines do not tell their rows, so that it is named and can be
+    deleted. All pairs are in memory at once: the newest of them decide which others are too much. UsageError if the
+    file cannot be written.
     """
-    found = store.learnable_pairs(policy, context_turns)
-    pairs = tuple(found)
-    with whole_file(path) as stream:
-        digest = _write(pairs, stream, _as_dialogue)
-    ids = {row for pair in pairs for row in pair.message_ids}
-    left_out = {str(reason): count for reason, count in found.left_out.items()}
-    return Snapshot(path, pairs, tuple(sorted(ids)), digest, left_out)
+    read_at = datetime.now(UTC)
+    found = store.learnable_pairs(settings.policy, context_turns, settings.block)
+    pairs, left_out = sift(found, settings)
+    scrubber = Scrubber(settings.scrub, settings.names)
+    scrubbed = _scrubbed(pairs, scrubber, left_out)
+    cleanable = form == "jsonl"
+    if kept and cleanable:
+        store.remember_copy(path)
+    digest = _write(scrubbed, path, _FORMS[form], settings)
+    if kept and not cleanable:
+        store.remember_copy(path, whole=True)
+    ids = tuple(sorted({row for pair in scrubbed for row in pair.message_ids}))
+    return Snapshot(
+        path,
+        tuple(scrubbed),
+        ids,
+        digest,
+        store.create_dataset(name, digest, ids, read_at),
+        {**{str(reason): count for reason, count in found.left_out.items()}, **left_out},
+        dict(scrubber.replaced),
+        _permissions(scrubbed, settings),
+    )
 
 
-def write_pairs(store: ConversationStore, policy: Mapping[str, Rule], stream: TextIO, form: str) -> Written:
-    """Write the learnable pairs of the log one after another, in the format `form`: jsonl, sharegpt, tsv or conv."""
-    found = store.learnable_pairs(policy, _CONTEXT_TURNS)
-    count = 0
-
-    def counted() -> Iterable[LearnablePair]:
-        nonlocal count
-        for pair in found:
-            count += 1
-            yield pair
-
-    digest = _write(counted(), stream, _FORMS[form])
-    return Written(count, digest, {str(reason): number for reason, number in found.left_out.items()})
+def _scrubbed(pairs: Iterable[LearnablePair], scrubber: Scrubber, left_out: Counter[str]) -> list[LearnablePair]:
+    """The pairs without personal data; those of which nothing else is left are counted."""
+    result = []
+    for pair in pairs:
+        *context, reply = scrubber.turns((*pair.context, pair.reply))
+        if is_bare(reply) and reply != pair.reply:
+            left_out["nothing but personal data"] += 1
+        else:
+            result.append(replace(pair, context=tuple(context), reply=reply))
+    return result
 
 
-def _write(pairs: Iterable[LearnablePair], stream: TextIO, line_of: Callable[[LearnablePair], str]) -> str:
+def _permissions(pairs: Iterable[LearnablePair], settings: LearnSettings) -> tuple[str, ...]:
+    """The references to what the platforms of these pairs have permitted."""
+    platforms = {pair.platform for pair in pairs}
+    return tuple(sorted({found for platform in platforms if (found := settings.permission(platform)) is not None}))
+
+
+# A pair, and the references to what its platform has permitted, as a line or several.
+_Form = Callable[[LearnablePair, Sequence[str]], str]
+
+
+def _write(pairs: Iterable[LearnablePair], path: Path, form: _Form, settings: LearnSettings) -> str:
     """The hash of what was written."""
     digest = hashlib.sha256()
-    for pair in pairs:
-        line = line_of(pair) + "\n"
-        digest.update(line.encode())
-        stream.write(line)
+    with whole_file(path) as stream:
+        for pair in pairs:
+            line = form(pair, _permissions([pair], settings)) + "\n"
+            digest.update(line.encode())
+            stream.write(line)
     return digest.hexdigest()
 
 
-def _as_dialogue(pair: LearnablePair) -> str:
-    record = {
+def _as_dialogue(pair: LearnablePair, permissions: Sequence[str]) -> str:
+    record: dict[str, object] = {
         "id": f"log-{pair.message_ids[-1]}",
         "source": "log",
         "license": "private",
@@ -89,10 +124,12 @@ def _as_dialogue(pair: LearnablePair) -> str:
         "learn": "last",
         "turns": [*pair.context, pair.reply],
     }
+    if permissions:
+        record["permissions"] = list(permissions)
     return json.dumps(record, ensure_ascii=False)
 
 
-def _as_sharegpt(pair: LearnablePair) -> str:
+def _as_sharegpt(pair: LearnablePair, _: Sequence[str]) -> str:
     """The reply is the assistant's, and so is every second turn before it."""
     turns = [*pair.context, pair.reply]
     sides = ("gpt", "human")
@@ -100,16 +137,16 @@ def _as_sharegpt(pair: LearnablePair) -> str:
     return json.dumps({"id": f"log-{pair.message_ids[-1]}", "conversations": said}, ensure_ascii=False)
 
 
-def _as_tsv(pair: LearnablePair) -> str:
+def _as_tsv(pair: LearnablePair, _: Sequence[str]) -> str:
     """What was said last, a tab, the reply; white space folded, for a cell has no lines."""
     return f"{clean(pair.context[-1])}\t{clean(pair.reply)}"
 
 
-def _as_conv(pair: LearnablePair) -> str:
+def _as_conv(pair: LearnablePair, _: Sequence[str]) -> str:
     return "\n".join(["E", *(f"M {clean(turn)}" for turn in (*pair.context, pair.reply))])
 
 
-_FORMS: Mapping[str, Callable[[LearnablePair], str]] = {
+_FORMS: Mapping[str, _Form] = {
     "jsonl": _as_dialogue,
     "sharegpt": _as_sharegpt,
     "tsv": _as_tsv,

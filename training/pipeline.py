@@ -17,17 +17,17 @@ from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-from chatbot.checkpoint import LoadedModel, load_model_folder
+from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, verify_model_folder
 from chatbot.config import LearnSettings
-from chatbot.errors import ChatbotError, UsageError
+from chatbot.errors import ChatbotError, ModelFolderError, UsageError
 from chatbot.learnable import LearnablePair
-from chatbot.registry import Registry
+from chatbot.registry import STARTER, Registry
 from chatbot.store import ConversationStore
 from chatbot.text import clean
 from training.corpus import Dialogue, held_out, read_dialogues
 from training.evaluate import likelihood_by_source
 from training.export import Snapshot, export_pairs
-from training.recipe import DataRecipe, Recipe
+from training.recipe import AnswerRecipe, DataRecipe, Recipe
 from training.run import train
 from training.trainer import StepReport
 
@@ -59,6 +59,7 @@ class Verdict:
     model_id: str
     promoted: bool
     reason: str
+    base: str  # the model it was trained from and compared with
     comparison: Comparison
     snapshot: Snapshot
     run: Path
@@ -82,26 +83,73 @@ def retrain(
     """Learn from the log and let the better model serve. ChatbotError if the log holds nothing to learn from."""
     serving = registry.live_id()
     _verify_fresh(run, registry)
-    snapshot = export_pairs(store, settings.policy, run / "log.jsonl", recipe.data.context_turns)
+    base = untainted_base(store, registry, serving)
+    snapshot = export_pairs(store, settings, run / "log.jsonl", recipe.data.context_turns, run.name)
+    _verify_lessons(snapshot, serving, base)
     taught, recent, is_held_out = _split(snapshot)
     replay = [*shipped_dialogues("dialogues"), *map(Path, settings.replay)]
-    lessons = _write_lessons(taught, replay, run / "lessons.jsonl", recipe.seed)
-    dataset = store.create_dataset(run.name, snapshot.sha256, snapshot.message_ids)
+    for copy in (run / "lessons.jsonl", run / "tokens"):
+        store.remember_copy(copy, of=snapshot.path)
+    lessons = _write_lessons(taught, replay, run / "lessons.jsonl", recipe.seed, snapshot.permissions)
     data = replace(recipe.data, paths=tuple(map(str, (lessons, *replay))))
-    recipe = replace(recipe, start_from=str(registry.path(serving)), data=data)
+    folder = registry.path(base)
+    recipe = replace(recipe, start_from=str(folder), data=data, answer=_answering_as(folder, recipe))
     train(recipe, run, device=device, heard=heard)
-    before, after = load_model_folder(registry.path(serving)), load_model_folder(run / "model")
+    before, after = load_model_folder(registry.path(base)), load_model_folder(run / "model")
     comparison = compare(before, after, recent, is_held_out, taught, run / "model")
     promoted, reason = gate(comparison, settings.max_frozen_worsening)
+    if base != serving and not promoted:
+        reason += f"; {serving}, which is tainted, answers until `chatbot models promote {base}`"
     model_id = registry.add(run / "model", run.name).name
-    metrics = {**asdict(comparison), "reason": reason, "left_out": dict(snapshot.left_out)}
-    store.record_model(model_id, parent=serving, dataset=dataset, metrics=metrics, state="candidate", run=run.name)
+    metrics = {**asdict(comparison), "reason": reason, **_grounds(snapshot, settings)}
+    state = store.record_model(model_id, parent=base, dataset=snapshot.dataset, metrics=metrics, run=run.name)
+    if state == "tainted":
+        promoted, reason = False, "words that it learnt from were taken back meanwhile; run `chatbot retrain` again"
+        store.clean_copies()
     if promoted:
         registry.promote(model_id)
         store.mark_serving(model_id)
-    verdict = Verdict(model_id, promoted, reason, comparison, snapshot, run)
-    _write_report(verdict, serving, registry)
+    verdict = Verdict(model_id, promoted, reason, base, comparison, snapshot, run)
+    _write_report(verdict, registry)
     return verdict
+
+
+def untainted_base(store: ConversationStore, registry: Registry, serving: str) -> str:
+    """The newest model to learn on from: the serving one, or its nearest ancestor that saw nothing taken back."""
+    for model_id in store.untainted(serving):
+        try:
+            registry.path(model_id)
+        except ModelFolderError:
+            continue  # deleted since
+        return model_id
+    return STARTER
+
+
+def _grounds(snapshot: Snapshot, settings: LearnSettings) -> dict[str, object]:
+    """What is kept with a model of its data: the rules it was read under, and what these and the scrubbing did."""
+    return {
+        "left_out": dict(snapshot.left_out),
+        "replaced": dict(snapshot.replaced),
+        "policy": dict(settings.policy),
+        "permissions": list(snapshot.permissions),
+    }
+
+
+def _verify_lessons(snapshot: Snapshot, serving: str, base: str) -> None:
+    """ChatbotError if there is nothing to learn from."""
+    if snapshot.pairs:
+        return
+    why = ", ".join(f"{count} {reason}" for reason, count in snapshot.left_out.items()) or "the log is empty"
+    way_out = "rate replies with /good or teach with /teach, then retrain"
+    if base != serving:
+        way_out = f"{serving} learnt from words that were taken back: `chatbot models promote {base}` lets it go"
+    raise ChatbotError(f"nothing to learn from ({why}); {way_out}")
+
+
+def _answering_as(folder: Path, recipe: Recipe) -> AnswerRecipe:
+    """The recipe's way of answering, with the known exchanges and decode settings of the model in `folder`."""
+    decoding = {**verify_model_folder(folder)["decoding"], **recipe.answer.decoding}
+    return replace(recipe.answer, known=(folder / KNOWN_FILE).exists(), decoding=decoding)
 
 
 def _verify_fresh(run: Path, registry: Registry) -> None:
@@ -117,9 +165,6 @@ def _verify_fresh(run: Path, registry: Registry) -> None:
 def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], bool]:
     """Split by chat: what is taught, the recent set as dialogues, and whether that was held out of the teaching."""
     pairs = snapshot.pairs
-    if not pairs:
-        why = ", ".join(f"{count} {reason}" for reason, count in snapshot.left_out.items()) or "the log is empty"
-        raise ChatbotError(f"nothing to learn from ({why}); rate replies with /good or teach with /teach, then retrain")
     taught: list[LearnablePair] = []
     apart: list[LearnablePair] = []
     for pair in pairs:
@@ -129,7 +174,9 @@ def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], boo
     return taught, [_dialogue(pair) for pair in apart], True
 
 
-def _write_lessons(taught: Sequence[LearnablePair], replay: Sequence[Path], path: Path, seed: int) -> Path:
+def _write_lessons(
+    taught: Sequence[LearnablePair], replay: Sequence[Path], path: Path, seed: int, permissions: Sequence[str]
+) -> Path:
     lessons = _lessons(taught, random.Random(seed))
     # A few lessons would drown in the rehearsal, which is seen at the same time: all turns but the first of a dialogue.
     rehearsed = sum(len(dialogue.turns) - 1 for dialogue in read_dialogues(replay))
@@ -137,6 +184,8 @@ def _write_lessons(taught: Sequence[LearnablePair], replay: Sequence[Path], path
     with path.open("w", encoding="utf-8") as stream:
         for turns in lessons * times:
             record = {"source": "log", "license": "private", "learn": "last", "turns": turns}
+            if permissions:
+                record["permissions"] = list(permissions)
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
     return path
 
@@ -210,25 +259,27 @@ def gate(comparison: Comparison, max_worsening: float) -> tuple[bool, str]:
     return True, f"better on recent talk, and {worsening:+.1%} perplexity on the frozen set"
 
 
-def _write_report(verdict: Verdict, serving: str, registry: Registry) -> None:
-    c = verdict.comparison
+def _write_report(verdict: Verdict, registry: Registry) -> None:
+    c, base = verdict.comparison, verdict.base
     kind = "held out" if c.recent_held_out else "as taught; too few to hold any out"
-    old = _answers(registry.path(serving), [((), question) for question in _FIXED_QUESTIONS])
+    old = _answers(registry.path(base), [((), question) for question in _FIXED_QUESTIONS])
     new = _answers(verdict.run / "model", [((), question) for question in _FIXED_QUESTIONS])
     lines = [
         f"# {verdict.model_id}: {'promoted' if verdict.promoted else 'kept out'}",
         "",
         f"{verdict.reason}. Learnt from {len(verdict.snapshot.pairs)} pairs of the log "
-        f"(sha256 {verdict.snapshot.sha256}); left out: {dict(verdict.snapshot.left_out) or 'nothing'}.",
+        f"(sha256 {verdict.snapshot.sha256}); left out: {dict(verdict.snapshot.left_out) or 'nothing'}. "
+        f"Replaced by placeholders: {dict(verdict.snapshot.replaced) or 'nothing'}. "
+        f"Platforms' permissions it rests on: {'; '.join(verdict.snapshot.permissions) or 'none needed'}.",
         "",
-        f"| perplexity per word | {serving} | {verdict.model_id} |",
+        f"| perplexity per word | {base} | {verdict.model_id} |",
         "|---|---|---|",
         f"| frozen set | {c.frozen_before:.2f} | {c.frozen_after:.2f} |",
         f"| recent talk ({kind}) | {c.recent_before:.2f} | {c.recent_after:.2f} |",
         "",
         f"Of {c.asked} taught questions asked again, {c.reproduced} were answered word for word.",
         "",
-        f"| asked | {serving} | {verdict.model_id} |",
+        f"| asked | {base} | {verdict.model_id} |",
         "|---|---|---|",
         *(f"| {q} | {a} | {b} |" for q, a, b in zip(_FIXED_QUESTIONS, old, new, strict=True)),
     ]

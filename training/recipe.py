@@ -60,6 +60,7 @@ class OptimiserRecipe:
     label_smoothing: float = 0.1
     softmax_draws: int = 0  # draws of the sampled softmax, for speed; 0: the full softmax, with label smoothing
     ema: float = 0.999  # decay of the averaged weights that are saved; 0 keeps the last ones
+    blend: float = 1.0  # share of the new weights in what is saved; the rest are those that the run started from
     rehearse: bool = False  # on all but the log's rows, stay near the answers of the model started from
     evaluate_every: int = 500
     patience: int = 0  # evaluations without improvement before stopping; 0 never stops early
@@ -71,6 +72,7 @@ class AnswerRecipe:
     """How the finished model answers unless told otherwise."""
 
     source: str = "other"
+    known: bool = False  # questions of that source's dialogues, asked again, get the reply that stands there
     decoding: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -129,6 +131,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "optimiser.label_smoothing": (0, 0.999),
     "optimiser.softmax_draws": (0, 2**24),
     "optimiser.ema": (0, 0.999999),
+    "optimiser.blend": (0, 1),
     "optimiser.evaluate_every": (1, _MANY),
     "optimiser.patience": (0, _MANY),
     "optimiser.checkpoint_every": (1, _MANY),

@@ -5,6 +5,7 @@ The run folder, an interface that other tools may rely on:
     recipe.yaml        the recipe as resolved, with --set and --data laid in
     data.json          each data file with its sha256, licence and counts; what was left out and why
     tokens/            the tokenised data, so that --resume starts at once
+    known.jsonl        with answer.known: the exchanges that the model takes along (`training.known`)
     tokenizer.json     as trained on this data (or taken from the model the run started from)
     checkpoints/       <step>/state.safetensors and state.json, the last two
     metrics.jsonl      one object a step: see `training.trainer.StepReport`
@@ -28,13 +29,15 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from chatbot.checkpoint import load_model_folder, save_model_folder, sha256
+from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, save_model_folder, sha256
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
+from training.blend import blended
 from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
 from training.evaluate import evaluation_set, score_replies
+from training.known import KnownPart
 from training.plot import draw_losses
 from training.processes import denormals_flushed, first_goes_first, joined, pick_device, rank
 from training.recipe import Recipe
@@ -80,16 +83,19 @@ def train(
             data = prepare(recipe, folder, start.tokenizer if start else None)
         torch.manual_seed(recipe.seed)
         model = Seq2Seq(replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout))
-        if start:
-            model.load_state_dict(start.model.state_dict())
+        old = start.model.state_dict() if start else None
+        if old:
+            model.load_state_dict(old)
 
         def validate(current: Seq2Seq) -> float:
-            nats, tokens = score_replies(current, data.validation)
+            with blended(current, old, recipe.optimiser.blend):
+                nats, tokens = score_replies(current, data.validation)
             return float(nats.sum() / max(1, tokens.sum()))
 
         def save(current: Seq2Seq) -> None:
-            facts = {"parent": start.model_id if start else None, "seconds": round(time.time() - begin, 1)}
-            _save(folder / "model", current, data, trainer, facts)
+            facts = {**_origin(start, data), "seconds": round(time.time() - begin, 1)}
+            with blended(current, old, recipe.optimiser.blend):
+                _save(folder / "model", current, data, trainer, facts)
 
         teacher = start.model if start and recipe.optimiser.rehearse else None
         trainer = Trainer(
@@ -144,7 +150,17 @@ def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, fact
             "max_source_tokens": recipe.data.max_source_tokens,
             "rename": dict(recipe.data.rename),
         },
+        known=path.with_name(KNOWN_FILE) if recipe.answer.known else None,
     )
+
+
+def _origin(start: LoadedModel | None, data: PreparedData) -> dict[str, Any]:
+    """The parent, and what platforms have permitted: for the data, or for a parent, whose children carry it on."""
+    inherited = start.provenance.get("permissions", ()) if start else ()
+    return {
+        "parent": start.model_id if start else None,
+        "permissions": sorted({*inherited, *data.facts.get("permissions", ())}),
+    }
 
 
 def _start_folder(recipe: Recipe) -> Path:
@@ -199,7 +215,7 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None) -> Prepar
         corpus = TokenisedCorpus.load(folder / "tokens")
     else:
         known = tokenizer or _train_tokenizer(recipe, paths)
-        corpus, counts = _tokenised(recipe, paths, known)
+        corpus, counts = _tokenised(recipe, paths, known, folder)
         facts = {"files": hashes, **counts}
         corpus.save(folder / "tokens")
         known.save(folder / "tokenizer.json")
@@ -222,14 +238,18 @@ def _validation_part(recipe: Recipe, paths: Sequence[Path]) -> list[Dialogue]:
 
 
 def _tokenised(
-    recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer
+    recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer, folder: Path
 ) -> tuple[TokenisedCorpus, Mapping[str, Any]]:
-    """The training part as tokens, and the counts for `data.json`."""
-    report, licences = ReadReport(), Counter[str]()
-    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences)
-    corpus = tokenise(dialogues, tokenizer, recipe.data, recipe.seed)
+    """The training part as tokens, and the counts for `data.json`; the known exchanges go into `folder`."""
+    report, licences, permissions = ReadReport(), Counter[str](), set[str]()
+    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences, permissions)
+    known = KnownPart(recipe.answer.source)
+    corpus = tokenise(known.watch(dialogues), tokenizer, recipe.data, recipe.seed)
+    if recipe.answer.known:
+        known.write(folder / KNOWN_FILE)
     return corpus, {
         "licences": dict(licences),
+        "permissions": sorted(permissions),
         "dialogues": report.dialogues,
         "turns": report.turns,
         "left_out": dict(report.skipped),
@@ -238,9 +258,10 @@ def _tokenised(
 
 
 def _training_part(
-    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str]
+    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str], permissions: set[str]
 ) -> Iterator[Dialogue]:
     for dialogue in read_dialogues(paths, report):
+        permissions.update(dialogue.permissions)
         if not held_out(dialogue.id, per_mille):
             licences[f"{dialogue.source}: {dialogue.license}"] += 1
             yield dialogue

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adapters.base import Finding
+from chatbot.cli.opening import open_key
 from chatbot.cli.serve import load, section
 from chatbot.errors import ChatbotError, UsageError
 
@@ -90,14 +91,11 @@ def _disk() -> list[Finding]:
 
 
 def _database() -> list[Finding]:
-    from chatbot.config import database_url, home
+    from chatbot.config import database_url
     from chatbot.database import place
-    from chatbot.identity import load_key
-    from chatbot.schema import check, require_current
+    from chatbot.schema import check
 
-    home().mkdir(parents=True, exist_ok=True)
-    load_key(home())
-    require_current(database_url())
+    open_key()
     problems = check(database_url())
     if problems:
         return [Finding(False, problem, "put the last backup in its place") for problem in problems]

@@ -7,11 +7,12 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatbot.cli.opening import open_registry, open_store, read_through, tell_left_out
+from chatbot.cli.opening import open_registry, open_store, read_through, tell_left_out, tell_of
 
 if TYPE_CHECKING:
     from training.trainer import StepReport
@@ -77,6 +78,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     out = Path(arguments.out) if arguments.out else home() / "runs" / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    _note_tokens(recipe.data.paths, out)
     progress = _Progress(recipe.optimiser.steps)
     state = train(
         recipe,
@@ -89,6 +91,17 @@ def run_train(arguments: argparse.Namespace) -> int:
     progress.close()
     print(f"{out / 'model'}: held-out loss {state.best_loss:.3f} nats a token after {state.step} steps")
     return 0
+
+
+def _note_tokens(paths: Sequence[str], out: Path) -> None:
+    """What is made of an export of ours goes with it, when somebody's words are erased there."""
+    from chatbot.config import home
+    from chatbot.copies import Copies
+
+    copies = Copies(home())
+    for path in map(Path, paths):
+        if copies.knows(path):
+            copies.remember(out / "tokens", of=path)
 
 
 class _Progress:
@@ -182,8 +195,7 @@ def run_retrain(arguments: argparse.Namespace) -> int:
         heard=progress.heard,
     )
     progress.close()
-    for reason, count in verdict.snapshot.left_out.items():
-        print(f"left out: {count} ({reason})", file=sys.stderr)
+    tell_of(verdict.snapshot)
     result = verdict.comparison
     print(f"learnt from {len(verdict.snapshot.pairs)} pairs; {result.reproduced} of {result.asked} reproduced")
     print(f"perplexity per word, frozen set: {result.frozen_before:.2f} -> {result.frozen_after:.2f}")

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from chatbot.cli.opening import open_registry, open_store
+from chatbot.errors import UsageError
+
+_TAINTED = "  tainted: it learnt from words that were taken back"
 
 
 def add_commands(commands: Any) -> None:
@@ -33,11 +37,13 @@ def add_commands(commands: Any) -> None:
 
 def run_list(arguments: argparse.Namespace) -> int:
     """`chatbot models list`."""
+    tainted = open_store().tainted_models()
     print(f"  {'id':32} {'saved':17} {'MB':>6}  from")
     for info in open_registry().list():
         mark = "*" if info.live else " "
         saved = f"{info.created:%Y-%m-%d %H:%M}"
-        print(f"{mark} {info.id:32} {saved:17} {info.size_bytes / 1e6:6.1f}  {info.parent or '-'}")
+        parent = f"{info.parent or '-'}{_TAINTED * (info.id in tainted)}"
+        print(f"{mark} {info.id:32} {saved:17} {info.size_bytes / 1e6:6.1f}  {parent}")
     return 0
 
 
@@ -48,16 +54,31 @@ def run_show(arguments: argparse.Namespace) -> int:
     path = open_registry().path(arguments.model)
     config = verify_model_folder(path)
     provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
-    learnt_from = open_store().lineage(arguments.model)
+    store = open_store()
+    learnt_from, tainted = store.lineage(arguments.model), arguments.model in store.tainted_models()
     shown = {"id": arguments.model, "path": str(path), "config": config, "provenance": provenance}
+    shown["tainted"] = tainted
     print(json.dumps({**shown, "learnt_from_message_ids": learnt_from}, ensure_ascii=False, indent=2))
     return 0
 
 
 def run_add(arguments: argparse.Namespace) -> int:
-    """`chatbot models add`."""
-    place = open_registry().add(Path(arguments.folder), arguments.model)
-    print(f"{place}; `chatbot models promote {arguments.model}` lets it answer")
+    """`chatbot models add`: what of the log it was trained on is known by the hashes of its data."""
+    from chatbot.checkpoint import load_provenance
+
+    store = open_store()
+    folder, model = Path(arguments.folder), arguments.model
+    registry = open_registry()
+    registry.check_new(model)
+    if store.knows_model(model):
+        raise UsageError(f"there was a model {model!r} before, to which replies in the log lead; use another name")
+    provenance = load_provenance(folder)
+    dataset = store.dataset_of(model, provenance.data_hashes)
+    place = registry.add(folder, model)
+    state = store.record_model(model, parent=provenance.parent, dataset=dataset, metrics={})
+    print(f"{place}; `chatbot models promote {model}` lets it answer")
+    if state == "tainted":
+        _warn(model)
     return 0
 
 
@@ -67,13 +88,19 @@ def run_promote(arguments: argparse.Namespace) -> int:
     open_registry().promote(arguments.model)
     store.mark_serving(arguments.model)
     print(f"{arguments.model} answers from now on; undo with `chatbot models rollback`")
+    if arguments.model in store.tainted_models():
+        _warn(arguments.model)
     return 0
 
 
+def _warn(model: str) -> None:
+    print(f"{model} is tainted: it learnt from words that were taken back; see docs/privacy.md", file=sys.stderr)
+
+
 def run_rollback(arguments: argparse.Namespace) -> int:
-    """`chatbot models rollback`."""
+    """`chatbot models rollback`; tainted models are passed over."""
     store = open_store()
-    model_id = open_registry().rollback()
+    model_id = open_registry().rollback(store.tainted_models())
     store.mark_serving(model_id)
     print(f"{model_id} answers again")
     return 0

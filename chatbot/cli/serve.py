@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters import ADAPTERS, ENTRY_POINTS
 from chatbot.cli.journal import tell_all
-from chatbot.cli.opening import open_store
+from chatbot.cli.opening import erase_what_is_too_old, open_store
 from chatbot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,12 +99,16 @@ def run_adapters(arguments: argparse.Namespace) -> int:
     makers = [_maker(name, settings) for name in names]
     store = open_store()
     try:
+        erase_what_is_too_old(store)
+        store.clean_copies()  # of what was forgotten when the process died before it came to them
         adapters = [make(store) for make in makers]
         chat = settings.chat
         engine = load_engine(chat.model, device=chat.device, settings=chat.decoding)
         try:
             engine.reply_sync([], "hi")  # Loads the live model, and finds out now what is wrong with it.
-            conversations = Conversations(store, engine, chat.history_turns, settings.learn.policy)
+            conversations = Conversations(
+                store, engine, chat.history_turns, settings.learn.policy, settings.retention.days
+            )
             asyncio.run(_serve(adapters, conversations, settings.run.drain_seconds))
         finally:
             engine.close()

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from chatbot.cli.opening import open_store
+from chatbot.cli.opening import erase_what_is_too_old, open_store
 from chatbot.errors import ChatbotError, UsageError
 
 if TYPE_CHECKING:
@@ -88,10 +88,14 @@ def run_chat(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     store = _private_store() if arguments.no_log else open_store()
     try:
+        if not arguments.no_log:
+            erase_what_is_too_old(store)
         adapter = _terminal(arguments, store)
         engine = _open_engine(arguments)
         try:
-            conversations = Conversations(store, engine, settings.chat.history_turns, settings.learn.policy)
+            conversations = Conversations(
+                store, engine, settings.chat.history_turns, settings.learn.policy, settings.retention.days
+            )
             asyncio.run(adapter.run(conversations))
         finally:
             engine.close()

@@ -10,13 +10,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chatbot.cli.opening import open_store, tell_left_out
+from chatbot.cli.opening import open_store, tell_left_out, tell_of
 from chatbot.importers import EXPORT_NAMES, FORMAT_NAMES
 
 if TYPE_CHECKING:
     from chatbot.importers.records import Report
 
 _SHOWN_SPEAKERS = 10
+_CONTEXT_TURNS = 6
 
 
 def add_commands(commands: Any) -> None:
@@ -47,24 +48,41 @@ def add_commands(commands: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """`chatbot export`."""
-    from chatbot.archive import EXPORTED
-    from chatbot.config import load_settings
-    from chatbot.writing import whole_file
-    from training.export import write_pairs
+    import tempfile
 
-    store, policy = open_store(), load_settings().learn.policy
-    with whole_file(Path(arguments.path)) if arguments.path else nullcontext(sys.stdout) as stream:
-        if arguments.format == "log":
-            counts = Counter[str]()
-            for kind, record in store.dump():
-                counts[kind] += 1
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-            print(", ".join(f"{counts[kind]} {plural}" for kind, plural in EXPORTED.items()), file=sys.stderr)
-            return 0
-        written = write_pairs(store, policy, stream, arguments.format)
-    print(f"{written.pairs} pairs, sha256 {written.sha256}", file=sys.stderr)
-    for reason, count in written.left_out.items():
-        print(f"left out: {count} ({reason})", file=sys.stderr)
+    from chatbot.config import load_settings
+    from training.export import export_pairs
+
+    path = Path(arguments.path) if arguments.path else None
+    if arguments.format == "log":
+        return _export_log(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        target = path or Path(scratch) / "export"
+        kept = path is not None
+        learn = load_settings().learn
+        snapshot = export_pairs(open_store(), learn, target, _CONTEXT_TURNS, "export", kept, arguments.format)
+        if not kept:
+            # Not splitlines: what people wrote may hold other line separators than the file's.
+            with target.open(encoding="utf-8", newline="\n") as lines:
+                for line in lines:
+                    print(line, end="")
+    print(f"{len(snapshot.pairs)} pairs, sha256 {snapshot.sha256}", file=sys.stderr)
+    tell_of(snapshot)
+    return 0
+
+
+def _export_log(path: Path | None) -> int:
+    from chatbot.archive import EXPORTED
+    from chatbot.writing import whole_file
+
+    store, counts = open_store(), Counter[str]()
+    with whole_file(path) if path else nullcontext(sys.stdout) as stream:
+        for kind, record in store.dump():
+            counts[kind] += 1
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    if path:
+        store.remember_copy(path, whole=True)  # its lines are rows of all kinds: nothing can be taken out of it
+    print(", ".join(f"{counts[kind]} {plural}" for kind, plural in EXPORTED.items()), file=sys.stderr)
     return 0
 
 

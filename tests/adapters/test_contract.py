@@ -216,9 +216,9 @@ def test_the_same_words_leave_the_same_records(platform: Platform, name: str) ->
     senders = set()
 
     class Noting(Conversations):
-        async def answer(self, message: Message) -> Reply:
+        async def answer(self, message: Message, before: Sequence[Message] = ()) -> Reply:
             senders.add(message.sender)
-            return await super().answer(message)
+            return await super().answer(message, before)
 
     platform(("hi", "/good", "an alarm", "bye"), Noting(store, GuardedEngine(EchoEngine(), WordRules())))
     stats = store.stats()

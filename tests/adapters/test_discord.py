@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from discord_server import BOT_ID, DiscordServer, Fault
-from discord_talk import adapter, answered, talk
+from discord_talk import adapter, answered, reply_to, talk
 from discord_world import Json
 from fakes import MemorySpine
 
@@ -76,9 +76,7 @@ def test_a_reply_to_the_bot_is_answered() -> None:
 
     async def scene(server: DiscordServer, spine: MemorySpine) -> None:
         ann, channel = server.world.person("ann"), server.world.channel
-        await server.say(ann, channel, f"{ME} hello")
-        await answered(server, channel)
-        mine = list(server.world.messages[channel].values())[-1]
+        mine = await reply_to(server, ann, "hello")
 
         # Discord mentions who is replied to, which is why the text may be read.
         await server.say(ann, channel, "and you?", reply_to=mine, mentions=[server.world.bot])
@@ -94,9 +92,7 @@ def test_a_reply_that_hides_its_text_is_told_how_to_be_read() -> None:
 
     async def scene(server: DiscordServer, spine: MemorySpine) -> None:
         ann, channel = server.world.person("ann"), server.world.channel
-        await server.say(ann, channel, f"{ME} hello")
-        await answered(server, channel)
-        mine = list(server.world.messages[channel].values())[-1]
+        mine = await reply_to(server, ann, "hello")
         await server.say(ann, channel, "and you?", reply_to=mine)
 
         said = await answered(server, channel, 2)
@@ -264,7 +260,7 @@ def test_typing_shows_while_the_bot_thinks() -> None:
             shown = len(server.posts("/typing"))
             await asyncio.sleep(0.15)
 
-            assert len(server.posts("/typing")) == shown
+            assert len(server.posts("/typing")) <= shown + 1  # one may have been under way
 
     asyncio.run(whole())
 

@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 from discord_server import BOT_ID, TOKEN, DiscordServer, Fault
-from discord_talk import adapter, answered
+from discord_talk import adapter, answered, reply_to
 from discord_world import Json
 from fakes import MemorySpine
 
@@ -234,9 +234,7 @@ def test_buttons_rate_a_reply_and_outlive_a_restart() -> None:
             world = server.world
             ann = world.person("ann")
             async with adapter(server, spine):
-                await server.say(ann, world.channel, f"{ME} hello")
-                await answered(server, world.channel)
-            reply = list(world.messages[world.channel].values())[-1]
+                reply = await reply_to(server, ann, "hello")
             up, down = [button["custom_id"] for button in reply["components"][0]["components"]]
             async with adapter(server, spine):
                 states = [await server.press(ann, reply, custom_id) for custom_id in (up, down)]
@@ -257,6 +255,8 @@ def test_buttons_rate_a_reply_and_outlive_a_restart() -> None:
         "fb:1:+\n",
         "fb:-1:+",
         "fb:１:+",
+        "consent:yes",
+        "/consent yes",
         "'; DROP TABLE feedback; --",
         "",
         "x" * 100,
@@ -382,6 +382,7 @@ def test_diagnosis_finds_what_is_wrong_and_changes_nothing() -> None:
         {"message_content": "yes"},
         {"message_content": True, "ambient": "12345"},
         {"message_content": True, "ambient": ["talk"]},
+        {"merge_burst_s": -1.0},
         {"ambient": ["12345"]},
     ],
 )

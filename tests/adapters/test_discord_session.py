@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 from discord_server import BOT_ID, DiscordServer, Fault
-from discord_talk import FAST, adapter, answered
+from discord_talk import FAST, adapter, answered, reply_to
 from discord_world import CONTENT_INTENT
 from fakes import MemorySpine
 
@@ -222,8 +222,7 @@ def test_looking_back_leaves_out_what_is_nobodys_business() -> None:
             world = server.world
             ann = world.person("ann")
             async with adapter(server, spine):
-                await server.say(ann, world.channel, f"{ME} before")
-                await answered(server, world.channel)
+                await reply_to(server, ann, "before")
             for text in ("to all", ME, f"{ME} to the bot"):
                 await server.say(ann, world.channel, text, quietly=True)
             await server.say(world.person("robot", bot=True), world.channel, f"{ME} beep", quietly=True)
@@ -326,8 +325,11 @@ def test_an_outage_at_the_start_is_for_another_try(what: str) -> None:
             async with adapter(server, MemorySpine(), connects=False) as run:
                 outcome = await run.outcome()
 
-            assert outcome is not None
-            assert not isinstance(outcome, ChatbotError)
+            reached = (
+                "Discord cannot be reached (status 503)" if what == "API" else "Discord's gateway cannot be reached"
+            )
+            assert str(outcome).startswith(f"{reached}: check the network")
+            assert not isinstance(outcome, UsageError)
             server.gateway.open = True
             async with adapter(server, MemorySpine()):
                 channel = server.world.direct(ann := server.world.person("ann"))
@@ -335,6 +337,24 @@ def test_an_outage_at_the_start_is_for_another_try(what: str) -> None:
                 assert await answered(server, channel) == ["re: hello"]
 
     asyncio.run(whole())
+
+
+def test_no_network_is_told_in_one_line() -> None:
+    """Where nothing listens, the error names the cause and the way out, and no address; another try may help."""
+
+    async def whole() -> BaseException | None:
+        async with DiscordServer() as server:
+            pass
+        async with adapter(server, MemorySpine(), connects=False) as run:
+            return await run.outcome()
+
+    outcome = asyncio.run(whole())
+
+    assert isinstance(outcome, ChatbotError)
+    assert not isinstance(outcome, UsageError)
+    assert str(outcome).startswith(
+        "Discord cannot be reached (ConnectionRefusedError): check the network, and DISCORD_"
+    )
 
 
 @pytest.mark.parametrize("token", ["wrong", "", "two words"])

@@ -14,6 +14,7 @@ from adapters import lanes
 from chatbot.conversation import Conversations
 from chatbot.engine import EchoEngine
 from chatbot.store import ConversationStore
+from chatbot.wording import ENGLISH
 
 ME = f"<@{BOT_ID}>"
 
@@ -31,17 +32,18 @@ def test_a_dialogue_is_answered_stored_and_rated(store: ConversationStore, url: 
         async with DiscordServer() as server, adapter(server, Conversations(store, EchoEngine())):
             channel = server.world.direct(ann := server.world.person("ann"))
             said = [await server.say(ann, channel, text) for text in ("hello", "how are you?", "oops")]
-            assert await answered(server, channel, 3) == ["hello", "how are you?", "oops"]
-            first = next(m for m in server.world.messages[channel].values() if m["author"]["id"] == BOT_ID)
-            state = await server.press(ann, first, first["components"][0]["components"][0]["custom_id"])
+            first = f"{ENGLISH.first_contact}\n\nhello"
+            assert await answered(server, channel, 3) == [first, "how are you?", "oops"]
+            shown = next(m for m in server.world.messages[channel].values() if m["author"]["id"] == BOT_ID)
+            state = await server.press(ann, shown, shown["components"][0]["components"][0]["custom_id"])
             await server.until(lambda: state["messages"])
             await server.edit(said[0], "hello there")
             await server.delete(said[2])
             await server.until(lambda: rows(url, "SELECT 1 FROM message WHERE text = 'hello there'"))
             await server.until(lambda: not rows(url, "SELECT 1 FROM message WHERE text = 'oops'"))
-            shown = await server.command(ann, channel, "mydata")
-            await server.until(lambda: shown["messages"])
-            assert "hello there" in shown["messages"][0]["content"]
+            mine = await server.command(ann, channel, "mydata")
+            await server.until(lambda: mine["messages"])
+            assert "hello there" in mine["messages"][0]["content"]
             await server.until(lambda: rows(url, "SELECT DISTINCT state FROM inbox") == [("sent",)])
             return str(ann["id"])
 
@@ -90,6 +92,9 @@ def test_faults_and_restarts_lose_and_double_nothing(store: ConversationStore, u
                     lambda: all(len(server.world.answers(place)) >= len(texts) for place, texts in expected.items())
                 )
                 await server.until(lambda: rows(url, "SELECT DISTINCT state FROM inbox") == [("sent",)])
-                assert {place: server.world.answers(place) for place in places} == expected
+                answers = {
+                    place: [text.rpartition("\n")[2] for text in server.world.answers(place)] for place in places
+                }
+                assert answers == expected
 
     asyncio.run(whole())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,11 +20,15 @@ from chatbot.messages import Message, Reply
 class Wire:
     """A platform that takes parts of at most 9 characters; `faults` are raised, one a call, before it takes any."""
 
+    typing_s = 0.01
+
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
         self.out: list[str] = []
         self.calls: list[tuple[float, Part]] = []
-        self.typing_in: list[str] = []
+        self.signs: list[str] = []  # texts for which the sign was shown, to the end
+        self.sign_s = 0.0  # how long showing it takes
+        self.sign_fails = False
         self.closed: set[str] = set()  # chats into which nothing is let
         self.pause_after: int | None = None  # parts taken, after which nothing is let in anywhere
         self.opened = asyncio.Event()
@@ -47,17 +50,20 @@ class Wire:
         self.out.append(part.text)
         return part.text
 
-    @asynccontextmanager
-    async def typing(self, message: Message) -> AsyncIterator[None]:
+    async def show_typing(self, message: Message) -> bool:
         """Keep what is being answered."""
-        self.typing_in.append(message.text)
-        yield
-        self.typing_in.remove(message.text)
+        await asyncio.sleep(self.sign_s)
+        self.signs.append(message.text)
+        if self.sign_fails:
+            raise ZeroDivisionError
+        return True
 
 
-def lanes(spine: MemorySpine, wire: Wire, *, resend: bool = False, drain_seconds: float = 5.0) -> Lanes:
+def lanes(
+    spine: MemorySpine, wire: Wire, *, resend: bool = False, drain_seconds: float = 5.0, merge_burst_s: float = 0.0
+) -> Lanes:
     """Lanes of the platform "terminal", that of `said`."""
-    return Lanes(spine, wire, "terminal", resend=resend, drain_seconds=drain_seconds)
+    return Lanes(spine, wire, "terminal", resend=resend, drain_seconds=drain_seconds, merge_burst_s=merge_burst_s)
 
 
 def put_through(spine: MemorySpine, wire: Wire, *messages: Message, **more: Any) -> None:
@@ -127,18 +133,45 @@ def test_a_stuck_chat_holds_up_nobody() -> None:
 
 
 def test_typing_is_shown_while_answering_only() -> None:
-    """The sign is there when the spine works, and gone when the reply is sent."""
+    """The sign comes again and again while the spine works, and no more when the reply is there."""
     wire = Wire()
-    seen: list[list[str]] = []
 
     async def answer(message: Message) -> Reply:
-        seen.append(list(wire.typing_in))
+        while wire.signs.count(message.text) < 3:
+            await asyncio.sleep(0)
+        return Reply("x", "m", "echo")
+
+    put_through(MemorySpine(answer), wire, said("hi", 1), said("ho", 2))
+
+    assert wire.signs == ["hi"] * 3 + ["ho"] * 3
+
+
+def test_a_sign_that_is_refused_is_not_tried_again_and_costs_nothing() -> None:
+    """The message is answered as if there were no sign."""
+    wire = Wire()
+    wire.sign_fails = True
+
+    async def answer(message: Message) -> Reply:
+        await asyncio.sleep(5 * wire.typing_s)
         return Reply("x", "m", "echo")
 
     put_through(MemorySpine(answer), wire, said("hi", 1))
 
-    assert seen == [["hi"]]
-    assert wire.typing_in == []
+    assert (wire.signs, wire.out) == (["hi"], ["x"])
+
+
+def test_a_sign_under_way_is_not_broken_off() -> None:
+    """Neither by the reply nor by the end: a connection that was just being made would be left open."""
+    wire = Wire()
+    wire.sign_s = 0.05
+
+    async def answer(message: Message) -> Reply:
+        await asyncio.sleep(0)
+        return Reply("x", "m", "echo")
+
+    put_through(MemorySpine(answer), wire, said("hi", 1))
+
+    assert (wire.out, wire.signs) == (["x"], ["hi"])
 
 
 def test_long_replies_go_out_in_parts() -> None:
@@ -358,3 +391,66 @@ def test_courtesies_are_in_the_persons_language() -> None:
     assert "words" in text_only("de")
     assert "words" in text_only(None)
     assert "文字" in text_only("zh-hans")
+
+
+def test_a_burst_is_answered_once_where_that_is_wanted() -> None:
+    """What one person writes in one go gets one answer, to the last of it; commands and other people's words do not."""
+    wire, spine = Wire(), MemorySpine()
+    ann, bob = {"chat": "group", "sender": "ann"}, {"chat": "group", "sender": "bob"}
+
+    put_through(
+        spine,
+        wire,
+        *(said(text, number, **ann) for number, text in enumerate(("one", "two", "three"))),
+        said("/help", 3, **ann),
+        said("x", 4, **bob),
+        said("y", 5, **ann),
+        merge_burst_s=0.02,
+    )
+
+    assert wire.out == ["re: three", "re: /help", "re: x", "re: y"]
+    assert {state for number, state in spine.states if number in {"0", "1"}} == {"received", "sent"}
+    assert not spine.kept
+
+
+def test_a_burst_ends_with_a_pause_and_takes_in_what_comes_meanwhile() -> None:
+    """A message that follows soon goes on from the one before it, and one that comes later is answered by itself."""
+    wire, spine = Wire(), MemorySpine()
+
+    async def session() -> None:
+        async with lanes(spine, wire, merge_burst_s=0.5) as open_lanes:
+            for number, text in enumerate(("one", "two", "three")):
+                await spine.accept(said(text, number))
+                open_lanes.put(said(text, number))
+                await asyncio.sleep(0.01)
+                while text == "two" and not wire.out:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(session())
+
+    assert wire.out == ["re: two", "re: three"]
+
+
+def test_a_burst_that_fails_leaves_nothing_open() -> None:
+    """Where there is no answer, all of it has failed; where the last of it was erased, the rest is answered."""
+
+    async def answer(message: Message) -> Reply:
+        if message.text == "fail":
+            raise UsageError("no")
+        return Reply(
+            "" if message.text == "gone" else message.text,
+            "m",
+            "echo",
+            detail="erased" if message.text == "gone" else None,
+        )
+
+    wire, spine = Wire(), MemorySpine(answer)
+    texts = [("a", "one"), ("a", "fail"), ("b", "two"), ("b", "gone")]
+
+    put_through(
+        spine, wire, *(said(text, number, chat) for number, (chat, text) in enumerate(texts)), merge_burst_s=0.02
+    )
+
+    assert wire.out == ["two"]
+    assert not spine.kept
+    assert {state for number, state in spine.states if number in {"0", "1"}} == {"received", "failed"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -36,6 +37,16 @@ def starts(server: TelegramServer, chat: int) -> list[float]:
     return [call.at for call in server.made("sendMessage") if call.chat == chat]
 
 
+def held(release: asyncio.Event) -> MemorySpine:
+    """A spine that answers with the message's own text, once it may."""
+
+    async def answer(message: Message) -> Reply:
+        await release.wait()
+        return Reply(message.text, "m", "echo")
+
+    return MemorySpine(answer)
+
+
 def gaps(times: Sequence[float]) -> list[float]:
     """From each to the next."""
     return [later - earlier for earlier, later in pairwise(times)]
@@ -52,21 +63,22 @@ def test_a_chat_gets_its_messages_at_its_pace_and_others_do_not_wait(scene: Play
             await server.say(bob, "b")
             texts = await server.until_sent(4)
         assert min(gaps(starts(server, 501))) >= 0.3
-        assert set(texts[:2]) == {"re: 1", "re: b"}
+        assert texts.index("re: b") < texts.index("re: 3")
 
     scene(act)
 
 
 def test_topics_of_a_chat_share_its_pace(scene: Play) -> None:
-    """Two topics are two conversations, but one chat."""
+    """Two topics are two conversations, but one chat, even while a call takes longer than its share of time."""
 
     async def act(server: TelegramServer) -> None:
         forum = server.chat(-88, "supergroup", is_forum=True, topics={5, 6})
+        server.faults["sendMessage"].append(Fault("slow", 0.5, after=True))
         async with running(server, MemorySpine(), pace=Pace(chat_s=0.3, overall_s=0.0)):
             for thread in (5, 6):
                 await server.say(forum, "/stats", ANN, thread=thread)
             await server.until_sent(2)
-        assert min(gaps(starts(server, -88))) >= 0.3
+        assert min(gaps(starts(server, -88))) >= 0.8
 
     scene(act)
 
@@ -83,9 +95,28 @@ def test_a_group_gets_no_more_than_its_share(scene: Play) -> None:
             await server.until_sent(7)
         times = starts(server, -77)
         assert all(later - earlier >= 0.6 for earlier, later in zip(times, times[3:], strict=False))
-        assert times[2] - times[0] < 0.6
 
     scene(act)
+
+
+def test_a_group_gets_its_share_without_waiting() -> None:
+    """The limit of a minute does not spread messages over it: with a clock that stands still, three go, no fourth."""
+    given: list[int] = []
+
+    async def act() -> None:
+        pacer = Pacer(Pace(chat_s=0.0, group_burst=3, group_window_s=0.6, overall_s=0.0), lambda: 1.0)
+
+        async def one(number: int) -> None:
+            await pacer.turn("-77")
+            pacer.over("-77")
+            given.append(number)
+
+        calls = asyncio.gather(*(one(number) for number in range(4)))
+        await asyncio.sleep(0.05)
+        calls.cancel()
+
+    asyncio.run(act())
+    assert given == [0, 1, 2]
 
 
 def test_all_chats_together_keep_the_pace_of_the_bot() -> None:
@@ -106,8 +137,7 @@ def test_all_chats_together_keep_the_pace_of_the_bot() -> None:
         await asyncio.gather(*waiting)
 
     asyncio.run(act())
-    assert min(gaps(sorted(given))) > 0.005
-    assert max(given) >= 0.09
+    assert all(at >= number * 0.01 for number, at in enumerate(sorted(given)))
 
 
 def test_retry_after_is_obeyed_for_that_chat_alone(scene: Play) -> None:
@@ -122,8 +152,8 @@ def test_retry_after_is_obeyed_for_that_chat_alone(scene: Play) -> None:
             await server.say(bob, "b")
             assert await server.until_sent(3) == ["re: b", "re: a1", "re: a2"]
         first, second, third, _ = starts(server, 501)
-        assert 2.0 <= second - first < 3.0
-        assert 1.0 <= third - second < 2.0
+        assert 2.0 <= second - first < 5.0
+        assert 1.0 <= third - second < 4.0
 
     scene(act)
 
@@ -219,12 +249,8 @@ def test_a_server_that_goes_away_is_waited_for(scene: Play) -> None:
     """Polling and a reply that waits go on when the server is there again, and each message is answered once."""
     release = asyncio.Event()
 
-    async def answer(message: Message) -> Reply:
-        await release.wait()
-        return Reply(message.text, "m", "echo")
-
     async def act(server: TelegramServer) -> None:
-        spine = MemorySpine(answer)
+        spine = held(release)
         async with running(server, spine):
             await server.say(server.chat(501), "before")
             await server.until(lambda: spine.messages)
@@ -353,12 +379,8 @@ def test_the_end_sees_through_what_has_begun(scene: Play) -> None:
     """Cancelled, the adapter takes nothing new, sends what is being answered, and confirms what it has."""
     release = asyncio.Event()
 
-    async def answer(message: Message) -> Reply:
-        await release.wait()
-        return Reply(message.text, "m", "echo")
-
     async def act(server: TelegramServer) -> None:
-        spine = MemorySpine(answer)
+        spine = held(release)
         async with running(server, spine) as task:
             await server.say(server.chat(501), "in flight")
             await server.until(lambda: spine.messages)
@@ -447,3 +469,23 @@ def test_the_pace_forgets_chats_that_are_quiet() -> None:
         return len(pacer._chats)
 
     assert asyncio.run(act()) == 1
+
+
+def test_no_call_looks_for_what_is_not_installed(scene: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that tries to import something in each call finds it: looking in vain asks the disk every time."""
+    looked_for: list[str] = []
+
+    class Last:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            looked_for.append(name)
+
+    async def act(server: TelegramServer) -> None:
+        async with running(server, MemorySpine()):
+            await server.say(server.chat(501), "one")
+            await server.until_sent(1)
+            monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Last()])
+            await server.say(server.chat(501), "two")
+            await server.until_sent(2)
+
+    scene(act)
+    assert looked_for == []

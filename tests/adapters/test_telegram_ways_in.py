@@ -258,6 +258,7 @@ def test_the_token_may_be_in_a_file(scene: Play, monkeypatch: pytest.MonkeyPatch
     ("section", "told"),
     [
         ({"webhok_url": "https://bot.example/"}, "has no key 'webhok_url'"),
+        ({"merge_burst_s": -1.0}, "merge_burst_s is -1"),
         ({"webhook_url": "bot.example"}, "must be an https:// address"),
         ({"webhook_port": "8080"}, "webhook_port is '8080'"),
         ({"webhook_port": 70000}, "must be from 0 to 65535"),

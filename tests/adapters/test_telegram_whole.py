@@ -13,6 +13,7 @@ from telegram_stage import running, scene
 from chatbot.conversation import Conversations
 from chatbot.engine import EchoEngine
 from chatbot.store import ConversationStore
+from chatbot.wording import ENGLISH
 
 __all__ = ["scene"]
 Play = Callable[..., None]
@@ -34,7 +35,7 @@ def test_a_dialogue_is_answered_stored_and_rated(scene: Play, store: Conversatio
             assert server.answered[query]
             await server.say(ann, "/mydata")
             texts = await server.until_sent(3)
-            assert texts[:2] == ["hello", "how are you?"]
+            assert texts[:2] == [f"{ENGLISH.first_contact}\n\nhello", "how are you?"]
             assert "hello" in texts[2]
             assert "reply_markup" not in server.sent[2].params
 
@@ -44,6 +45,23 @@ def test_a_dialogue_is_answered_stored_and_rated(scene: Play, store: Conversatio
     assert [text for kind, text in kept if kind == "message"] == ["hello", "how are you?"]
     assert [text for kind, text in kept if kind == "reply"] == ["hello", "how are you?"]
     assert rows(url, "SELECT state, envelope, reply FROM inbox ORDER BY id") == [("sent", None, None)] * 3
+
+
+def test_a_burst_is_one_answer_where_that_is_set(scene: Play, store: ConversationStore, url: str) -> None:
+    """With telegram.merge_burst_s, three messages in one go are three rows and one reply to all of them."""
+    spine = Conversations(store, EchoEngine())
+
+    async def act(server: TelegramServer) -> None:
+        ann = server.chat(501)
+        for text in ("so", "tell me", "who are you?"):
+            await server.say(ann, text)
+        async with running(server, spine, merge_burst_s=0.5):
+            [text] = await server.until_sent(1)
+            assert text.endswith("\n\nso tell me who are you?")
+
+    scene(act)
+    assert rows(url, "SELECT state, envelope, reply FROM inbox ORDER BY id") == [("sent", None, None)] * 3
+    assert rows(url, "SELECT count(*) FROM message WHERE role = 'user'") == [(3,)]
 
 
 def test_a_press_in_another_chat_rates_nothing(scene: Play, store: ConversationStore) -> None:
@@ -64,6 +82,31 @@ def test_a_press_in_another_chat_rates_nothing(scene: Play, store: ConversationS
     assert [record.kind for record in store.my_data("telegram", "502")] == []
 
 
+def test_nobody_consents_for_another(scene: Play, store: ConversationStore, url: str) -> None:
+    """Buttons made up to give consent, a forwarded or quoted yes, and a name behind it put nothing into the ledger."""
+    spine = Conversations(store, EchoEngine())
+
+    async def act(server: TelegramServer) -> None:
+        group = server.chat(-77, "group")
+        ann, bob = person(501), person(502)
+        async with running(server, spine):
+            asked = await server.say(group, "/consent", ann)
+            await server.until_sent(1)
+            for data in ("consent:yes", "/consent yes", "fb:1:+", f"consent:501:{asked['message_id']}:yes"):
+                query = await server.press(group, 2, data, bob)
+                await server.until(lambda query=query: query in server.answered)  # type: ignore[misc]  # bound early
+            origin = {"type": "user", "date": 1, "sender_user": ann}
+            await server.say(group, "/consent yes", bob, forward_origin=origin)
+            await server.say(group, "/consent yes @Ann", bob)
+            await server.say(group, "/consent yes", bob, reply_to=asked["message_id"])
+            await server.until_sent(3)
+
+    scene(act)
+    assert [record.text for record in store.my_data("telegram", "501")] == []
+    assert [record.text for record in store.my_data("telegram", "502")] == ["given"]
+    assert rows(url, "SELECT given, how FROM consent") == [(1, "/consent yes")]
+
+
 def test_a_group_keeps_its_talk_when_it_moves(scene: Play, store: ConversationStore, url: str) -> None:
     """What was said under the old id is there under the new one, and what was on its way arrives, once."""
     spine = Conversations(store, EchoEngine())
@@ -79,7 +122,8 @@ def test_a_group_keeps_its_talk_when_it_moves(scene: Play, store: ConversationSt
             await server.say(old, sender=ann, migrate_to_chat_id=-100200)
             await server.say(new, sender=ann, migrate_from_chat_id=-77)
             await server.say(new, "@FamilectTestBot three", ann)
-            assert sorted(await server.until_sent(3)) == ["one", "three", "two"]
+            texts = await server.until_sent(3)
+            assert sorted(text.rpartition("\n")[2] for text in texts) == ["one", "three", "two"]
             await server.until(lambda: rows(url, "SELECT DISTINCT state FROM inbox") == [("sent",)])
 
     scene(act)

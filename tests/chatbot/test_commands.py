@@ -217,6 +217,14 @@ def test_privacy_tells_what_may_be_learnt_here(store: ConversationStore, platfor
     assert ENGLISH.learning[rule] in run(store, "/privacy", platform=platform).text
 
 
+def test_privacy_tells_how_long_words_are_kept(store: ConversationStore) -> None:
+    """Until they are erased, or, where whoever runs the bot has said so, for a number of days."""
+    command, message = Command("privacy", ""), said("/privacy", 1)
+
+    assert ENGLISH.kept_for_ever in Commands(store).run(command, message).text
+    assert "erased 30 days after" in Commands(store, kept_days=30).run(command, message).text
+
+
 def test_my_data_shows_this_chat_only(store: ConversationStore) -> None:
     """/mydata counts and shows what is kept of the person in this chat, and nothing written elsewhere."""
     talk(store, "hello there", "oh hi")

@@ -347,7 +347,7 @@ def test_an_edit_on_the_way_is_what_the_engine_sees(conversations: Conversations
         await conversations.edit(replace(message, text="hello"))
         return await conversations.answer(message)
 
-    assert asyncio.run(edit_first()).text == "heard hello"
+    assert asyncio.run(edit_first()).text == f"{ENGLISH.first_contact}\n\nheard hello"
     assert engine.asked == [([], "hello")]
 
 
@@ -398,3 +398,77 @@ def test_a_chat_that_moves_while_it_is_answered(conversations: Conversations, st
     assert store.waiting("telegram") == []
     assert not store.knows_chat("telegram", "-5")
     assert store.stats().chats == {"telegram": 1}
+
+
+def test_people_are_told_once_in_each_chat_what_they_have_to_know(
+    conversations: Conversations, store: ConversationStore
+) -> None:
+    """Above the first reply to each person in each chat, in their language; in no row, and not at a terminal."""
+    replies = accept_and_ask(
+        conversations,
+        messengers("hi", 1),
+        messengers("hi again", 2, thread="7"),
+        messengers("/help", 3, sender="bob"),
+        messengers("/start", 4, sender="cem"),
+        messengers("hello", 5, sender="cem"),
+        replace(messengers("你好", 6), chat="-6"),
+    )
+
+    assert [reply.text for reply in replies] == [
+        f"{ENGLISH.first_contact}\n\nheard hi",
+        "heard hi again",
+        f"{ENGLISH.first_contact}\n\n{ENGLISH.help}",
+        ENGLISH.first_contact,
+        "heard hello",
+        f"{CHINESE.first_contact}\n\nheard 你好",
+    ]
+    shown = [found.reply.text for found in store.waiting("telegram") if found.reply is not None]
+    assert shown == [reply.text for reply in replies]
+    assert {record.text for record in store.my_data("telegram", "me") if record.kind == "reply"} == {
+        "heard hi",
+        "heard hi again",
+        "heard 你好",
+    }
+    assert ask(conversations, said("hi", 1))[0].text == "heard hi"
+
+
+def test_who_got_no_reply_is_told_with_the_next(conversations: Conversations) -> None:
+    """A reply that the platform refused for good has told nobody."""
+
+    async def twice() -> list[str]:
+        texts = []
+        for number, state in ((1, "failed"), (2, "sent")):
+            message = messengers("hi", number)
+            await conversations.accept(message)
+            texts.append((await conversations.answer(message)).text)
+            await conversations.done(message, state)  # type: ignore[arg-type]  # the two literals above
+        return texts
+
+    assert asyncio.run(twice()) == [f"{ENGLISH.first_contact}\n\nheard hi"] * 2
+
+
+def test_messages_answered_together(
+    conversations: Conversations, store: ConversationStore, engine: ScriptedEngine
+) -> None:
+    """The engine gets all that was said, each message is a row, the reply is the last one's, the rest is done with."""
+    messages = [messengers(text, number) for number, text in enumerate(("so", "tell me", "who are you?"))]
+
+    async def together() -> Reply:
+        for message in messages:
+            await conversations.accept(message)
+        return await conversations.answer(messages[-1], messages[:-1])
+
+    reply = asyncio.run(together())
+
+    assert reply.text.endswith("heard so\ntell me\nwho are you?")
+    assert engine.asked == [([], "so\ntell me\nwho are you?")]
+    assert [record.text for record in store.my_data("telegram", "me") if record.kind == "message"] == [
+        "so",
+        "tell me",
+        "who are you?",
+    ]
+    [left] = store.waiting("telegram")
+    assert (left.message.message_id, left.state) == ("2", "pending")
+    [again] = accept_and_ask(conversations, messengers("and now?", 9))
+    assert engine.asked[-1] == (["so\ntell me\nwho are you?", "heard so\ntell me\nwho are you?"], "and now?")
+    assert again.text == "heard and now?"

@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import Server
 from sqlalchemy import event, insert, select
 from sqlalchemy.pool import Pool
-from talking import KEY, NOON, rows, said, talk
+from talking import KEY, NOON, ON_SQLITE, rows, said, talk
 
 from chatbot import schema
 from chatbot import tables as t
-from chatbot.database import open_engine
+from chatbot.database import open_engine, writer
 from chatbot.errors import DatabaseError
 from chatbot.store import ConversationStore
 
@@ -72,6 +74,7 @@ def test_two_processes_write_at_once(url: str) -> None:
     store.close()
 
 
+@ON_SQLITE
 @pytest.mark.parametrize("call", ["record_message", "history"])
 def test_damaged_file_is_one_clear_line(store: ConversationStore, url: str, call: str, tmp_path: Path) -> None:
     """Overwritten pages give a DatabaseError that names the file and the way out."""
@@ -87,6 +90,7 @@ def test_damaged_file_is_one_clear_line(store: ConversationStore, url: str, call
         calls[call]()
 
 
+@ON_SQLITE
 def test_read_only_database_is_one_clear_line(url: str, tmp_path: Path) -> None:
     """A write gives a DatabaseError with the way out; reading goes on."""
     first = ConversationStore(url, KEY)
@@ -103,6 +107,7 @@ def test_read_only_database_is_one_clear_line(url: str, tmp_path: Path) -> None:
     first.close()
 
 
+@ON_SQLITE
 def test_full_disk_is_one_clear_line(url: str) -> None:
     """With no page left a write gives a DatabaseError; what was there stays, and goes on when there is space."""
 
@@ -126,6 +131,7 @@ def test_full_disk_is_one_clear_line(url: str) -> None:
     assert schema.check(url) == []
 
 
+@ON_SQLITE
 def test_locked_database_is_one_clear_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program that never lets go gives a DatabaseError that says so, after the patience is over."""
     monkeypatch.setattr("chatbot.database.BUSY_TIMEOUT_S", 0.05)
@@ -143,6 +149,7 @@ def test_locked_database_is_one_clear_line(url: str, monkeypatch: pytest.MonkeyP
     store.close()
 
 
+@ON_SQLITE
 def test_connections_are_set_up(store: ConversationStore) -> None:
     """Write-ahead log, full sync, foreign keys, overwriting of freed text, and five seconds of patience."""
     expected = {
@@ -158,3 +165,63 @@ def test_connections_are_set_up(store: ConversationStore) -> None:
         assert connection.scalar(select(t.message.c.id)) is None
 
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("postgresql://me:secret@127.0.0.1:9/chatbot?password=secret", "does not answer: start it"),
+        ("postgresql+psycopg://me@/chatbot?host=/nowhere", "does not answer: start it"),
+    ],
+)
+def test_a_server_that_is_not_there_is_one_clear_line(url: str, wanted: str) -> None:
+    """It names the database and the way out, in one line without the password."""
+    store = ConversationStore(url, KEY)
+
+    with pytest.raises(DatabaseError, match=wanted) as caught:
+        store.record_message(said("hi", 1))
+
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    store.close()
+
+
+def test_what_a_server_refuses_is_one_clear_line(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No such database, no tables, a writer that never lets go: what is wrong, and the way out."""
+    with pytest.raises(DatabaseError, match="does not exist: make it with `createdb`"):
+        schema.require_current(postgres.url("nobody_made_it"))
+    empty = postgres.empty()
+    store = ConversationStore(empty, KEY)
+    with pytest.raises(DatabaseError, match="lacks a table: run `chatbot db upgrade`"):
+        store.record_message(said("hi", 1))
+    store.close()
+    schema.upgrade(empty)
+    monkeypatch.setattr("chatbot.database.BUSY_TIMEOUT_S", 0.05)
+    store, holder = ConversationStore(empty, KEY), open_engine(empty)
+    with writer(holder).begin(), pytest.raises(DatabaseError, match=r"another program has kept .* locked"):
+        store.record_message(said("hi", 1))
+    holder.dispose()
+    assert store.record_message(said("hi", 1)).fresh
+    store.close()
+
+
+def test_a_server_that_restarts_is_found_again(postgres: Server) -> None:
+    """Connections that the server has closed are replaced, and nobody notices."""
+    with postgres.database() as url:
+        store = ConversationStore(url, KEY)
+        ids = talk(store, "hi", "hello", "next")
+        postgres.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname LIKE 'test%%'")
+
+        assert store.history(ids[-1], 3) == ["hi", "hello"]
+        assert store.record_message(said("more", 99)).fresh
+        store.close()
+
+
+def test_a_value_that_does_not_fit_is_not_told(postgres: Server) -> None:
+    """PostgreSQL's details hold the values of a row; what we say of them is its first line alone."""
+    with postgres.database() as url:
+        store = ConversationStore(url, KEY)
+        with pytest.raises(DatabaseError, match="too long") as caught:
+            store.record_message(replace(said("hi", 1), message_id="secret" * 99))
+        assert "secret" not in str(caught.value)
+        store.close()

@@ -33,7 +33,9 @@ SOURCES = ["familect", "other"]
 BAD_INPUT = ["", " \t\n", "x" * 100_000, "好" * 100_000, "\x00\x1b[2J", "\ud800", "مرحبا بك", "😀🏳️‍🌈", "<bot></s>"]
 
 
-def make_model(folder: Path, seed: int, decoding: Mapping[str, object] | None = None) -> Path:
+def make_model(
+    folder: Path, seed: int, decoding: Mapping[str, object] | None = None, known: Path | None = None
+) -> Path:
     """A model folder with random weights and no training: it says nothing sensible, and always the same."""
     torch.manual_seed(seed)
     tokenizer = Tokenizer.train(LINES, 300, SOURCES)
@@ -49,6 +51,7 @@ def make_model(folder: Path, seed: int, decoding: Mapping[str, object] | None = 
         source="familect",
         decoding={"max_tokens": 13} if decoding is None else decoding,
         context={"context_turns": 3, "max_source_tokens": 31, "rename": {}},
+        known=known,
     )
     return folder
 
@@ -74,6 +77,37 @@ def engine(runtime: TorchRuntime) -> Seq2SeqEngine[DecoderState]:
 def essence(reply: Reply) -> tuple[str, object, object, object]:
     """What must not depend on who else is being answered."""
     return reply.text, reply.model_id, reply.seed, dict(reply.settings)
+
+
+def test_draws_end_a_beam_that_was_set_before(tmp_path: Path) -> None:
+    """A model that answers by beam search can be asked to draw, and one that draws for a beam, without naming both."""
+    engine = load_engine(make_model(tmp_path / "tiny", seed=1, decoding={"beam_size": 3, "max_tokens": 13}))
+
+    drawn = engine.reply_sync([], "hi", options={"temperature": 0.7})
+    beam = engine.reply_sync([], "hi")
+    engine.close()
+
+    assert (drawn.settings["beam_size"], drawn.settings["temperature"]) == (1, 0.7)
+    assert (beam.settings["beam_size"], beam.settings["temperature"]) == (3, 0.0)
+    with pytest.raises(UsageError, match="does not go with"):
+        load_engine(tmp_path / "tiny", settings={"beam_size": 3, "temperature": 0.7})
+
+
+def test_what_the_folder_knows_is_answered_without_the_net(tmp_path: Path) -> None:
+    """The reply says where it stands and which model brought it; the setting `known` switches it off."""
+    lines = tmp_path / "known.jsonl"
+    lines.write_text('{"id": "mine-1", "turns": ["Who are you?", "A test."]}\n', encoding="utf-8")
+    engine = load_engine(make_model(tmp_path / "tiny", seed=1, known=lines))
+
+    known = engine.reply_sync([], "who are you", seed=5)
+    decoded = engine.reply_sync([], "who are you", seed=5, options={"known": False})
+    other = asyncio.run(engine.reply([], "something else"))
+    engine.close()
+
+    assert (known.text, known.model_id, known.engine, known.detail) == ("A test.", "tiny", "retrieval", "mine-1")
+    assert (known.score, known.seed, known.settings["max_tokens"]) == (1.0, 5, 13)
+    assert (decoded.engine, other.engine) == ("seq2seq", "seq2seq")
+    assert decoded.text != known.text
 
 
 def test_answers_in_a_batch_are_those_given_alone(runtime: TorchRuntime, monkeypatch: pytest.MonkeyPatch) -> None:

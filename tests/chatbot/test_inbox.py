@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from talking import rows, said
+from talking import ON_SQLITE, rows, said
 
 from chatbot.messages import Message, Reply, Waiting
 from chatbot.store import ConversationStore
@@ -79,7 +79,7 @@ def test_no_words_stay_when_all_is_done(store: ConversationStore, url: str, end:
 
     store.delivering(message, end, ["70"])
 
-    assert rows(url, "SELECT platform_message_id, state, envelope, reply, sent FROM inbox") == [
+    assert rows(url, "SELECT platform_message_id, state, envelope, reply, CAST(sent AS TEXT) FROM inbox") == [
         ("1", end, None, None, '["70"]')
     ]
     assert store.waiting("telegram") == []
@@ -116,7 +116,10 @@ def test_an_edit_after_the_answer_changes_the_row(store: ConversationStore, url:
     for one in (message, erased, sent("never seen", 3)):
         store.edit(replace(one, text="hello again"))
 
-    assert rows(url, "SELECT text, edited_at IS NULL FROM message WHERE role = 'user'") == [("hello again", 0), ("", 1)]
+    assert rows(url, "SELECT text, edited_at IS NULL FROM message WHERE role = 'user' ORDER BY id") == [
+        ("hello again", 0),
+        ("", 1),
+    ]
     assert store.waiting("telegram") == []
 
 
@@ -135,6 +138,7 @@ def test_forget_takes_what_waits(store: ConversationStore, tmp_path: Path) -> No
     assert store.latest(mine) is None
 
 
+@ON_SQLITE
 def test_deleting_on_the_platform_erases(store: ConversationStore, tmp_path: Path) -> None:
     """A message deleted there is erased here with the reply to it, answered or still waiting, and no other."""
     answered, waits, other = sent("secret one", 1, thread="9"), sent("secret two", 2, thread="9"), sent("stays", 3)

@@ -10,7 +10,7 @@ import pytest
 from talking import NOON, store_dialogue
 
 from chatbot.errors import UsageError
-from chatbot.learnable import DEFAULT_POLICY, LearnablePair, LearnableRow, LeftOut, may_learn
+from chatbot.learnable import DEFAULT_POLICY, Blocklist, LearnablePair, LearnableRow, LeftOut, Rule, may_learn
 from chatbot.messages import Message, Reply
 from chatbot.store import ConversationStore
 
@@ -68,6 +68,7 @@ def learn(store: ConversationStore, turns: int = 3, **policy: Any) -> tuple[list
         (LearnableRow("import", "human", (None, None), imported=True, declared=True), None),
         (LearnableRow("discord", "human", (None,), imported=True, declared=True), LeftOut.FORBIDDEN),
         (LearnableRow("import", "human", (None, False), imported=True, declared=True), LeftOut.NO_CONSENT),
+        (LearnableRow("terminal", "taught", GIVEN, blocked=True), LeftOut.BLOCKED),
     ],
 )
 def test_may_learn(row: LearnableRow, reason: LeftOut | None) -> None:
@@ -94,6 +95,15 @@ def test_may_learn_never_without_a_ground() -> None:
             assert declared or not imported
             assert kind is not None
             assert platform == "terminal" or imported or all(consent)
+
+
+def test_a_platforms_permission_does_not_stand_for_peoples() -> None:
+    """Where the platform has permitted it, everybody is asked as before."""
+    policy: dict[str, Rule] = {"discord": "permitted"}
+    cases = {GIVEN: None, (None,): LeftOut.NO_CONSENT, (True, None): LeftOut.NO_CONSENT, (False,): LeftOut.NO_CONSENT}
+
+    for consents, reason in cases.items():
+        assert may_learn(LearnableRow("discord", "taught", consents), policy).reason == reason
 
 
 def test_an_unknown_rule_forbids() -> None:
@@ -211,6 +221,30 @@ def test_imports_need_a_declaration(store: ConversationStore) -> None:
         (("a", "b"), "c", (1, 2, 3)),
     ]
     assert left_out == {"import without declaration": 2}
+
+
+def test_a_reply_to_somebody_needs_their_consent(store: ConversationStore) -> None:
+    """What the bot said to a person counts as part of their talk, also where their own words are out of reach."""
+    exchange(store, 0, platform="telegram", sender="you")
+    exchange(store, 1, platform="telegram", rating=1)
+    store.consent("telegram", "c", "me", True, "1", "typed")
+
+    assert learn(store, turns=2) == ([], {"no consent": 2})
+    store.consent("telegram", "c", "you", True, "1", "typed")
+    assert [pair.context for pair in learn(store, turns=2)[0]] == [("reply 0", "ask 1")]
+
+
+def test_the_blocklist_outdoes_consent(store: ConversationStore) -> None:
+    """Whoever is on it, or what is said where it names, is left out, whatever they agreed to; others are not."""
+    exchange(store, 0, rating=1)
+    exchange(store, 1, platform="telegram", rating=1)
+    store.consent("telegram", "c", "me", True, "1", "typed")
+
+    for block in (Blocklist(users=("telegram:me",)), Blocklist(chats=("telegram:c", "telegram:other"))):
+        pairs = store.learnable_pairs(DEFAULT_POLICY, 3, block)
+        assert [pair.platform for pair in pairs] == ["terminal"]
+        assert pairs.left_out == {"on the blocklist": 1}
+    assert len(list(store.learnable_pairs(DEFAULT_POLICY, 3, Blocklist(users=("telegram:nobody",))))) == 2
 
 
 def test_erased_words_are_in_no_pair(store: ConversationStore) -> None:

@@ -92,6 +92,14 @@ def test_a_damaged_model_is_not_promoted(registry: Registry) -> None:
     assert registry.live_id() == "starter"
 
 
+def test_rollback_passes_over_what_it_is_told_to(registry: Registry) -> None:
+    """A model that shall not answer any more is not gone back to, but the one before it."""
+    registry.promote("one")
+    registry.promote("two")
+
+    assert registry.rollback({"one"}) == "starter"
+
+
 def test_rollback_passes_over_what_is_gone(registry: Registry) -> None:
     """A model deleted or damaged since is no way back; the one before it is."""
     registry.promote("one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from talking import rows, said, talk
+from talking import NOON, ON_SQLITE, change, rows, said, talk
 
 from chatbot.rights import Erasure
 from chatbot.store import ConversationStore
@@ -36,6 +36,7 @@ def test_my_data_shows_all_and_only_mine(store: ConversationStore) -> None:
     assert [record.at for record in everything] == sorted(record.at for record in everything)
 
 
+@ON_SQLITE
 def test_forget_leaves_no_text_in_the_files(store: ConversationStore, url: str, tmp_path: Path) -> None:
     """Messages, the replies to them and corrections are gone from rows and bytes; others' words and ids stay."""
     ids = talk(store, "secret one", "secret two", chat="c", platform="telegram")
@@ -79,6 +80,7 @@ def test_redelivery_of_an_erased_message_does_not_bring_it_back(store: Conversat
     assert store.history(talk(store, "last")[0], 10) == []
 
 
+@ON_SQLITE
 def test_no_platform_id_of_a_person_is_stored(store: ConversationStore, url: str, tmp_path: Path) -> None:
     """Neither a person's id nor a chat's is anywhere in the files, except a terminal chat's name."""
     store.record_message(said("hi", 1, "chat-4242", "telegram", sender="person-4711"))
@@ -89,3 +91,16 @@ def test_no_platform_id_of_a_person_is_stored(store: ConversationStore, url: str
     assert b"person-4711" not in raw
     assert b"chat-4242" not in raw
     assert b"my-name-for-it" in raw
+
+
+def test_erasing_withdraws_what_waits_for_review(store: ConversationStore, url: str) -> None:
+    """A review that was to decide about an erased reply is closed, and its note gone."""
+    _, reply = talk(store, "secret", "answer")
+    change(
+        url,
+        f"INSERT INTO review (message_id, kind, state, why, at) VALUES ({reply}, 'reply', 'waiting', 'x', '{NOON}')",
+    )
+
+    store.forget("terminal", "me")
+
+    assert rows(url, "SELECT state, why FROM review") == [("rejected", "erased")]

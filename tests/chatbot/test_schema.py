@@ -17,6 +17,7 @@ from chatbot.errors import DatabaseOutdatedError, UsageError
 from chatbot.messages import Message
 from chatbot.store import ConversationStore
 
+HEAD = schema._head()
 KEY = b"k" * 32
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,7 +36,7 @@ def execute(file: Path, *statements: str) -> None:
 
 @pytest.fixture
 def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database with one message, one revision behind a program that has a third one. The database's file."""
+    """A database with one message, one revision behind a program that has another one. The database's file."""
     file = tmp_path / "chatbot.db"
     schema.upgrade(url_of(file))
     store = ConversationStore(url_of(file), KEY)
@@ -43,10 +44,10 @@ def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store.close()
     migrations = tmp_path / "migrations"
     (migrations / "versions").mkdir(parents=True)
-    for name in ("env.py", "versions/0001_conversations.py", "versions/0002_inbox.py"):
-        (migrations / name).write_text((schema.migrations_dir() / name).read_text())
-    (migrations / "versions" / "0003_next.py").write_text(
-        'import sqlalchemy as sa\nfrom alembic import op\nrevision = "0003"\ndown_revision = "0002"\n'
+    for path in (schema.migrations_dir() / "env.py", *(schema.migrations_dir() / "versions").glob("*.py")):
+        (migrations / path.relative_to(schema.migrations_dir())).write_text(path.read_text())
+    (migrations / "versions" / "next.py").write_text(
+        f'import sqlalchemy as sa\nfrom alembic import op\nrevision = "next"\ndown_revision = "{HEAD}"\n'
         'def upgrade():\n    with op.batch_alter_table("message") as batch:\n'
         '        batch.add_column(sa.Column("mood", sa.Text()))\n'
         '        batch.alter_column("text", type_=sa.String(99))\n'
@@ -100,10 +101,10 @@ def test_memory_needs_no_schema() -> None:
 
 def test_older_database_is_refused_with_the_command(behind: Path) -> None:
     """A database behind the code is not touched, and the text names the command."""
-    with pytest.raises(DatabaseOutdatedError, match=r"0002.*0003.*`chatbot db upgrade`"):
+    with pytest.raises(DatabaseOutdatedError, match=rf"{HEAD}.*next.*`chatbot db upgrade`"):
         schema.require_current(url_of(behind))
 
-    assert schema.check(url_of(behind)) == [f"the database {behind} is at revision 0002, this program at 0003"]
+    assert schema.check(url_of(behind)) == [f"the database {behind} is at revision {HEAD}, this program at next"]
 
 
 def test_upgrade_copies_the_older_database_first(behind: Path) -> None:
@@ -112,7 +113,7 @@ def test_upgrade_copies_the_older_database_first(behind: Path) -> None:
 
     assert copy is not None
     assert copy.parent == behind.parent
-    for file, revision in ((behind, "0003"), (copy, "0002")):
+    for file, revision in ((behind, "next"), (copy, HEAD)):
         with closing(sqlite3.connect(file)) as connection:
             assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(revision,)]
             assert connection.execute("SELECT text FROM message").fetchall() == [("kept",)]
@@ -121,14 +122,14 @@ def test_upgrade_copies_the_older_database_first(behind: Path) -> None:
 
 def test_failed_upgrade_leaves_the_old_database(behind: Path) -> None:
     """A revision that fails half way leaves no trace of itself."""
-    broken = schema.migrations_dir() / "versions" / "0003_next.py"
+    broken = schema.migrations_dir() / "versions" / "next.py"
     broken.write_text(broken.read_text().replace("def downgrade", "    raise RuntimeError('half way')\ndef downgrade"))
 
     with pytest.raises(RuntimeError, match="half way"):
         schema.upgrade(url_of(behind))
 
     with closing(sqlite3.connect(behind)) as connection:
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
         assert "mood" not in [row[1] for row in connection.execute("PRAGMA table_info(message)")]
 
 
@@ -144,12 +145,17 @@ def test_newer_database_is_refused(tmp_path: Path) -> None:
 
 
 def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    """A SQLite file with other tables gets none of ours."""
+    """A SQLite file with other tables gets none of ours, and not a byte of it changes."""
     file = tmp_path / "photos.db"
     execute(file, "CREATE TABLE photo (id)")
+    before = file.read_bytes()
 
-    with pytest.raises(UsageError, match="belongs to another program"):
-        schema.require_current(url_of(file))
+    for call in (schema.require_current, schema.upgrade, schema.check):
+        with pytest.raises(UsageError, match="belongs to another program"):
+            call(url_of(file))
+
+    assert file.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["photos.db"]
 
 
 @pytest.mark.parametrize("url", ["no url", "nosuch://host/db", "sqlite+nosuch:///x.db"])

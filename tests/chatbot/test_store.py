@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
-from talking import KEY, NOON, rows, said, talk
+from talking import KEY, NOON, ON_SQLITE, rows, said, talk
 
 from chatbot.messages import Message, Reply
 from chatbot.store import ConversationStore, StoredMessage
@@ -27,6 +27,7 @@ def test_reply_row_holds_all_that_produced_it(store: ConversationStore, url: str
     assert store.stored_reply(message.id) == replace(reply, id=row)
 
 
+@ON_SQLITE
 def test_times_are_utc(store: ConversationStore, url: str) -> None:
     """A message sent at 14:00+02:00 is stored, and comes back, as 12:00 UTC; a naive time is refused."""
     zone = timezone(timedelta(hours=2))
@@ -146,6 +147,7 @@ def test_service_replies_are_no_talk(store: ConversationStore, url: str) -> None
     assert store.history(talk(store, "next")[0], 10) == ["hi", "hello"]
 
 
+@ON_SQLITE
 def test_history_takes_no_longer_in_a_long_log(store: ConversationStore, url: str) -> None:
     """It is read by the index on chat and id: SQLite's plan has no scan and no sort of the whole chat."""
     plans: list[str] = []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tiny import losses, small_talk, tiny_recipe, write_dialogues
 
@@ -41,7 +42,7 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
     """Everything the docstring of `training.run` draws is there, and the model says where it comes from."""
     with dialogue_file.open("a", encoding="utf-8") as stream:
         stream.write("not json\n")
-    recipe = tiny_recipe(dialogue_file, data={"held_out_per_mille": 100})
+    recipe = tiny_recipe(dialogue_file, data={"held_out_per_mille": 100}, answer={"source": "familect", "known": True})
 
     state = train(recipe, tmp_path / "run", device="cpu")
 
@@ -50,6 +51,7 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
         "data.json",
         "tokens",
         "tokenizer.json",
+        "known.jsonl",
         "checkpoints",
         "metrics.jsonl",
         "loss.png",
@@ -72,11 +74,16 @@ def test_the_run_folder_is_as_drawn(tmp_path: Path, dialogue_file: Path) -> None
     del facts["files"]
     assert (facts, None, "fp32") == (provenance["data"], provenance["parent"], provenance["precision"])
     assert state.best_loss == provenance["valid_loss_per_token"]
+    known = (tmp_path / "run" / "known.jsonl").read_text(encoding="utf-8")
+    assert known == (tmp_path / "run" / "model" / "known.jsonl").read_text(encoding="utf-8")
+    assert {json.loads(line)["source"] for line in known.splitlines()} == {"familect"}
 
 
 def test_a_run_can_start_from_a_model(tmp_path: Path, dialogue_file: Path) -> None:
-    """`start_from` keeps sizes and tokenizer, begins near the old losses, and names its parent."""
-    first = tiny_recipe(dialogue_file, optimiser={"steps": 41, "learning_rate": 0.01})
+    """`start_from` keeps sizes and tokenizer, begins near the old losses, names its parent and its permissions."""
+    permitted = {"turns": ["hi there", "hello"], "permissions": ["letter 17", 3, "letter 18"]}
+    file = write_dialogues(tmp_path / "permitted.jsonl", [*small_talk(23), permitted])
+    first = tiny_recipe(file, optimiser={"steps": 41, "learning_rate": 0.01})
     train(first, tmp_path / "first", device="cpu")
     start: dict[str, dict[str, Any]] = {
         "model": {"decoder_units": 5},
@@ -90,8 +97,25 @@ def test_a_run_can_start_from_a_model(tmp_path: Path, dialogue_file: Path) -> No
     assert old.model.config == new.model.config
     assert old.tokenizer.encode("hi there") == new.tokenizer.encode("hi there")
     assert new.provenance["parent"] == "model"
+    assert old.provenance["permissions"] == new.provenance["permissions"] == ["letter 17", "letter 18"]
     # Rehearsal alone: the distance from a teacher that we still equal.
     assert losses(tmp_path / "second")[0][1] < 0.01
+
+
+def test_a_run_can_stop_half_way_between_old_and_new(tmp_path: Path, dialogue_file: Path) -> None:
+    """With `blend`, what is saved lies between the start and what the run came to, by that share."""
+    train(tiny_recipe(dialogue_file), tmp_path / "first", device="cpu")
+    weights = {}
+    for share in (0.25, 1.0):
+        recipe = tiny_recipe(dialogue_file, optimiser={"steps": 2, "evaluate_every": 2, "blend": share})
+        recipe = Recipe(**{**vars_of(recipe), "start_from": str(tmp_path / "first" / "model")})
+        train(recipe, tmp_path / str(share), device="cpu")
+        weights[share] = load_model_folder(tmp_path / str(share) / "model").model.state_dict()
+    start = load_model_folder(tmp_path / "first" / "model").model.state_dict()
+
+    for name, old in start.items():
+        assert torch.allclose(weights[0.25][name], old + 0.25 * (weights[1.0][name] - old), atol=2e-3), name
+    assert any(not torch.equal(weights[1.0][name], old) for name, old in start.items())
 
 
 def vars_of(recipe: Recipe) -> dict[str, Any]:
