@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import insert, select, update
 
 from chatbot import tables as t
 from chatbot.errors import UsageError
@@ -14,8 +13,6 @@ from chatbot.learnable import NOBODY, Blocklist, Rule
 from chatbot.lineage import LineageRecords, spoilt
 from chatbot.pairs import LearnablePairs
 from chatbot.records import new_id, now, storable
-
-IMPORT_PLATFORM = "import"
 
 
 class LearningRecords(LineageRecords):
@@ -37,39 +34,6 @@ class LearningRecords(LineageRecords):
         with self._writing() as connection:
             row = insert(t.import_batch).values(source=storable(source), declaration=declared, created_at=now())
             return new_id(connection, row)
-
-    def add_imported_dialogue(self, batch: int, turns: Sequence[str], dialogue_id: str) -> list[int]:
-        """Store the turns of two people who take turns; the ids of the rows. One transaction, once per dialogue id."""
-        with self._writing() as connection:
-            chat = self._ensure_chat(connection, IMPORT_PLATFORM, f"{batch}:{dialogue_id}", None)
-            present = connection.scalars(
-                select(t.message.c.id).where(t.message.c.chat_id == chat).order_by(t.message.c.id)
-            ).all()
-            if present:
-                return list(present)
-            people = [self._ensure_person(connection, IMPORT_PLATFORM, f"{batch}:{side}") for side in (0, 1)]
-            rows = [
-                {
-                    "chat_id": chat,
-                    "person_id": people[place % 2],
-                    "import_batch_id": batch,
-                    "platform_message_id": str(place),
-                    "role": "user",
-                    "text": storable(text),
-                    "context_start": 0,
-                    "created_at": now(),
-                }
-                for place, text in enumerate(turns)
-            ]
-            if not rows:
-                return []
-            new = insert(t.message).returning(t.message.c.id, sort_by_parameter_order=True)
-            ids = list(connection.scalars(new, rows))
-            if len(ids) > 1:
-                answers = update(t.message).where(t.message.c.id == bindparam("answer"))
-                links = [{"answer": answer, "asked": asked} for asked, answer in pairwise(ids)]
-                connection.execute(answers.values(reply_to_id=bindparam("asked")), links)
-            return ids
 
     def create_dataset(
         self, name: str, sha256: str, message_ids: Sequence[int], read_at: datetime | None = None

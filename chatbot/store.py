@@ -15,6 +15,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, select, update
 
 from chatbot import tables as t
+from chatbot.archive import ArchiveRecords
+from chatbot.imports import ImportRecords
 from chatbot.learnable import DEFAULT_POLICY, LeftOut, Rule
 from chatbot.learning import LearningRecords
 from chatbot.messages import Message, Reply
@@ -47,7 +49,7 @@ class StoreStats:
     left_out: Mapping[LeftOut, int]
 
 
-class ConversationStore(PeopleRecords, LearningRecords, SearchRecords):
+class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRecords, SearchRecords):
     """See the module. `url` is a SQLAlchemy url, `sqlite://` for memory only; `key` that of `chatbot.identity`.
 
     Every method may be called from any thread and raises DatabaseError when the database cannot be used.

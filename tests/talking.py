@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from chatbot.database import open_engine
+from chatbot.importers.records import Row
 from chatbot.messages import Message, Reply
 from chatbot.store import ConversationStore
 
@@ -34,6 +36,15 @@ def talk(store: ConversationStore, *lines: str, chat: str = "default", **more: A
         elif line:
             ids.append(store.record_reply(ids[-1], Reply(line, "m1", "seq2seq")))
     return ids
+
+
+def store_dialogue(store: ConversationStore, batch: int, turns: Sequence[str], dialogue: str) -> None:
+    """Store the turns of two people who take turns, as the import of a dialogue file does."""
+    found = [
+        Row(f"{batch}:{dialogue}", str(place % 2), turn, None, str(place), str(place - 1) if place else None, not place)
+        for place, turn in enumerate(turns)
+    ]
+    store.add_imported(batch, "import", None, found)
 
 
 def rows(url: str, query: str) -> list[tuple[Any, ...]]:

@@ -33,6 +33,8 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "chatbot.lineage",
         "chatbot.rights",
         "chatbot.learning",
+        "chatbot.imports",
+        "chatbot.archive",
         "chatbot.search",
         "chatbot.store",
         "chatbot.schema",
@@ -237,8 +239,13 @@ def test_help_loads_no_library() -> None:
 # What of the store the training path may call. None gives out a text but the first, and that asks `may_learn`.
 TRAINING_MAY_CALL = {"learnable_pairs", "create_dataset", "record_model", "mark_serving", "untainted"}
 TRAINING_MAY_CALL |= {"remember_copy", "clean_copies"}
-# Who reads what people wrote, in SQL: for talk, for people's own eyes, and `chatbot.pairs` for training.
-READERS_OF_TEXT = {"chatbot.pairs", "chatbot.store", "chatbot.rights", "chatbot.inbox", "chatbot.search"}
+# Who reads what people wrote, in SQL: for talk, for people's own eyes, and `chatbot.pairs` for training;
+# `chatbot.search` for `chatbot logs`, `chatbot.imports` to see whether a turn that is there has grown by further lines.
+READERS_OF_TEXT = {"chatbot.pairs", "chatbot.store", "chatbot.rights", "chatbot.inbox"}
+READERS_OF_TEXT |= {"chatbot.search", "chatbot.imports"}
+# Who takes whole rows, whatever their columns: the first for `chatbot export --format log` and back, the second for
+# `chatbot db copy`.
+READERS_OF_ROWS = {"chatbot.archive", "chatbot.transfer"}
 
 
 def test_training_reads_the_log_through_one_door() -> None:
@@ -273,18 +280,27 @@ def test_nobody_else_reads_what_people_wrote() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node).endswith(".c.text")
     }
 
+    whole = {n for n in FILES if re.search(r"metadata\.(sorted_)?tables\b", FILES[n].read_text("utf-8"))}
+
     assert readers == READERS_OF_TEXT
+    assert whole == READERS_OF_ROWS
+    assert {n for n, tree in TREES.items() if "dump" in calls_of(tree)} == {"chatbot.cli.transfer"}
     assert {name for name, tree in TREES.items() if "LearnablePairs" in calls_of(tree)} == {"chatbot.learning"}
 
 
 def test_consent_is_given_by_a_persons_own_command_alone() -> None:
-    """The ledger is written in one place, called with the sender of the message: no button, no adapter, no import."""
+    """The ledger is written in one place, called with the sender of the message: no button, no adapter, no talk.
+
+    Besides, whole ledgers are moved with whole rows (READERS_OF_ROWS); others insert into tables that they name.
+    """
     writers = {n for n, tree in TREES.items() if "consent" in calls_of(tree)}
     inserting = {n for n in FILES if re.search(r"(insert|update|delete)\(t\.consent\)", FILES[n].read_text("utf-8"))}
 
     assert writers == {"chatbot.commands"}
     assert inserting == {"chatbot.rights", "chatbot.inbox"}  # the second where a chat gets another id
     assert not [name for name in dir(Conversations) if "consent" in name]
+    unnamed = {n for n in FILES if re.search(r"\binsert\((?!t\.|f\))", FILES[n].read_text("utf-8"))}
+    assert unnamed == READERS_OF_ROWS | {"chatbot.imports"}  # the third: chats and people
 
 
 def calls_of(tree: ast.Module) -> set[str]:

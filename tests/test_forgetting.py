@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from running import Done, rows, run, run_here
+from talking import store_dialogue
 from tiny import save_tiny_model, tiny_model, write_dialogues
 
 from chatbot import schema
@@ -134,7 +135,7 @@ def test_a_mixed_log_is_learnt_by_consent_alone(home: Path, store: ConversationS
     say(store, "discord", "canary asked by discord", "/teach canary taught by discord", platform="discord")
     say(store, "discord", "/consent yes", platform="discord")
     batch = store.record_import("file", None)
-    store.add_imported_dialogue(batch, ["canary asked by import", "canary taught by import"], "d")
+    store_dialogue(store, batch, ["canary asked by import", "canary taught by import"], "d")
     for person in ("yes", "later"):
         say(store, person, "/consent yes")
     say(store, "no", "/consent no")

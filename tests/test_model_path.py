@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from running import rows, run_here
+from talking import store_dialogue
 from tiny import save_tiny_model, tiny_model, write_dialogues
 
 from chatbot import schema
@@ -231,7 +232,7 @@ def test_rows_without_consent_are_not_read(home: Path, store: ConversationStore,
         assert store.teach(platform, "school", "operator", f"taught on {platform}")
     for declaration in (None, "our own words"):
         batch = store.record_import("talk.jsonl", declaration)
-        store.add_imported_dialogue(batch, ["imported", f"under {declaration}"], "d1")
+        store_dialogue(store, batch, ["imported", f"under {declaration}"], "d1")
 
     snapshot = export_pairs(store, LearnSettings(), tmp_path / "log.jsonl", 3, "log")
 

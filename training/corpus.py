@@ -6,40 +6,21 @@ In: paths. Out: `Dialogue` values with cleaned turns, and a count of what was le
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import zstandard
 
+from chatbot.dialogue import Dialogue, parse_dialogue
 from chatbot.errors import UsageError
-from chatbot.text import clean
+
+__all__ = ["Dialogue", "ReadReport", "held_out", "parse_dialogue", "read_dialogues"]
 
 _MAX_LINE_BYTES = 16 * 2**20
 _CHUNK_BYTES = 2**20
 _SHOWN_PROBLEMS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Dialogue:
-    """One conversation: at least two turns, speakers alternating; `source` is its persona where it has one.
-
-    Of a dialogue with `last_only` (key "learn": "last") only the last turn is a target: the rest is context, such as
-    replies of the bot that nobody vouched for. An `opening` begins with words that lean on the talk before them
-    anywhere but at its start (see `chatbot.known`). `permissions` are references to what platforms have permitted.
-    """
-
-    id: str
-    source: str
-    license: str
-    turns: tuple[str, ...]
-    quality: float | None = None
-    last_only: bool = False
-    opening: bool = False
-    permissions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -56,45 +37,6 @@ class ReadReport:
         self.skipped[reason] += 1
         if len(self.problems) < _SHOWN_PROBLEMS:
             self.problems.append(f"{where}: {reason}")
-
-
-def _name(value: object) -> str:
-    """A text or number as a label that every file and database takes; anything else is no label: ""."""
-    return clean(str(value)) if isinstance(value, str | int) else ""
-
-
-def parse_dialogue(line: str) -> Dialogue:
-    """One line of a dialogue file; ValueError says in plain words what is wrong with it."""
-    try:
-        record: Any = json.loads(line)
-    except ValueError:
-        raise ValueError("not JSON") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(record, dict):
-        raise ValueError("not a JSON object")
-    turns = record.get("turns")
-    if not isinstance(turns, list) or not all(isinstance(turn, str) for turn in turns):
-        raise ValueError('"turns" is not a list of texts')
-    cleaned = tuple(clean(turn) for turn in turns)
-    if len(cleaned) < 2 or not all(cleaned):
-        raise ValueError("fewer than two turns, or an empty one")
-    tags = record.get("tags")
-    personas = [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
-    permissions = record.get("permissions")
-    quality = record.get("q")
-    if isinstance(quality, int) and abs(quality) >= 2**63:
-        raise ValueError('"q" is not a sensible number')
-    return Dialogue(
-        id=_name(record.get("id")) or hashlib.sha256("\n".join(cleaned).encode()).hexdigest()[:16],
-        source=_name(personas[0] if personas else record.get("source")) or "other",
-        license=_name(record.get("license")) or "unknown",
-        turns=cleaned,
-        quality=float(quality) if isinstance(quality, int | float) else None,
-        last_only=record.get("learn") == "last",
-        opening=record.get("opening") is True,
-        permissions=tuple(clean(p) for p in permissions if isinstance(p, str)) if isinstance(permissions, list) else (),
-    )
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -6,19 +6,19 @@ What is let through is then sifted and scrubbed, in this copy alone: the log sta
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from chatbot.checkpoint import sha256
 from chatbot.config import LearnSettings
-from chatbot.errors import UsageError
 from chatbot.learnable import LearnablePair
 from chatbot.store import ConversationStore
+from chatbot.text import clean
+from chatbot.writing import whole_file
 from training.scrub import Scrubber, is_bare
 from training.sifting import sift
 
@@ -42,28 +42,33 @@ class Snapshot:
 
 
 def export_pairs(
-    store: ConversationStore, settings: LearnSettings, path: Path, context_turns: int, name: str, kept: bool = True
+    store: ConversationStore,
+    settings: LearnSettings,
+    path: Path,
+    context_turns: int,
+    name: str,
+    kept: bool = True,
+    form: str = "jsonl",
 ) -> Snapshot:
-    """Write the learnable pairs of the log to `path`, a dialogue file, whole or not at all, as data set `name`.
+    """Write the learnable pairs of the log to `path`, whole or not at all, as data set `name`.
 
-    If the file is to be kept, it is remembered, so that what is forgotten later is taken out of it. UsageError if it
-    cannot be written.
+    `form` is jsonl, a dialogue file, or sharegpt, tsv or conv. If the file is to be kept, it is remembered, so that
+    what is forgotten later is taken out of it; where its lines do not tell their rows, so that it is named and can be
+    deleted. All pairs are in memory at once: the newest of them decide which others are too much. UsageError if the
+    file cannot be written.
     """
     read_at = datetime.now(UTC)
     found = store.learnable_pairs(settings.policy, context_turns, settings.block)
     pairs, left_out = sift(found, settings)
     scrubber = Scrubber(settings.scrub, settings.names)
     scrubbed = _scrubbed(pairs, scrubber, left_out)
-    if kept:
+    cleanable = form == "jsonl"
+    if kept and cleanable:
         store.remember_copy(path)
-    try:
-        _write(scrubbed, path, settings)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror}): name a file in a folder of yours with space left"
-        ) from error
+    digest = _write(scrubbed, path, _FORMS[form], settings)
+    if kept and not cleanable:
+        store.remember_copy(path, whole=True)
     ids = tuple(sorted({row for pair in scrubbed for row in pair.message_ids}))
-    digest = sha256(path)
     return Snapshot(
         path,
         tuple(scrubbed),
@@ -94,24 +99,56 @@ def _permissions(pairs: Iterable[LearnablePair], settings: LearnSettings) -> tup
     return tuple(sorted({found for platform in platforms if (found := settings.permission(platform)) is not None}))
 
 
-def _write(pairs: Sequence[LearnablePair], path: Path, settings: LearnSettings) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with building.open("w", encoding="utf-8") as stream:
-            for pair in pairs:
-                record = {
-                    "id": f"log-{pair.message_ids[-1]}",
-                    "source": "log",
-                    "license": "private",
-                    "kind": pair.kind,
-                    "message_ids": list(pair.message_ids),
-                    "learn": "last",
-                    "turns": [*pair.context, pair.reply],
-                }
-                if permissions := _permissions([pair], settings):
-                    record["permissions"] = permissions
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
-        building.replace(path)
-    finally:
-        building.unlink(missing_ok=True)
+# A pair, and the references to what its platform has permitted, as a line or several.
+_Form = Callable[[LearnablePair, Sequence[str]], str]
+
+
+def _write(pairs: Iterable[LearnablePair], path: Path, form: _Form, settings: LearnSettings) -> str:
+    """The hash of what was written."""
+    digest = hashlib.sha256()
+    with whole_file(path) as stream:
+        for pair in pairs:
+            line = form(pair, _permissions([pair], settings)) + "\n"
+            digest.update(line.encode())
+            stream.write(line)
+    return digest.hexdigest()
+
+
+def _as_dialogue(pair: LearnablePair, permissions: Sequence[str]) -> str:
+    record: dict[str, object] = {
+        "id": f"log-{pair.message_ids[-1]}",
+        "source": "log",
+        "license": "private",
+        "kind": pair.kind,
+        "message_ids": list(pair.message_ids),
+        "learn": "last",
+        "turns": [*pair.context, pair.reply],
+    }
+    if permissions:
+        record["permissions"] = list(permissions)
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _as_sharegpt(pair: LearnablePair, _: Sequence[str]) -> str:
+    """The reply is the assistant's, and so is every second turn before it."""
+    turns = [*pair.context, pair.reply]
+    sides = ("gpt", "human")
+    said = [{"from": sides[(len(turns) - 1 - place) % 2], "value": turn} for place, turn in enumerate(turns)]
+    return json.dumps({"id": f"log-{pair.message_ids[-1]}", "conversations": said}, ensure_ascii=False)
+
+
+def _as_tsv(pair: LearnablePair, _: Sequence[str]) -> str:
+    """What was said last, a tab, the reply; white space folded, for a cell has no lines."""
+    return f"{clean(pair.context[-1])}\t{clean(pair.reply)}"
+
+
+def _as_conv(pair: LearnablePair, _: Sequence[str]) -> str:
+    return "\n".join(["E", *(f"M {clean(turn)}" for turn in (*pair.context, pair.reply))])
+
+
+_FORMS: Mapping[str, _Form] = {
+    "jsonl": _as_dialogue,
+    "sharegpt": _as_sharegpt,
+    "tsv": _as_tsv,
+    "conv": _as_conv,
+}

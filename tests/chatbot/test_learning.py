@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from talking import NOON
+from talking import NOON, store_dialogue
 
 from chatbot.errors import UsageError
 from chatbot.learnable import DEFAULT_POLICY, Blocklist, LearnablePair, LearnableRow, LeftOut, Rule, may_learn
@@ -144,7 +144,7 @@ def test_pages_and_windows_lose_nothing(store: ConversationStore, monkeypatch: p
     """With tiny pages and room for one chat, chats that alternate row by row give the same pairs with full contexts."""
     dialogues = [store.record_import("a.jsonl", "mine") for _ in range(3)]
     for batch in dialogues:
-        store.add_imported_dialogue(batch, [f"{batch} turn {n}" for n in range(7)], "d1")
+        store_dialogue(store, batch, [f"{batch} turn {n}" for n in range(7)], "d1")
     for number in range(5):
         exchange(store, number, rating=1)
         exchange(store, number, rating=1, platform="telegram")
@@ -209,16 +209,16 @@ def test_human_answers_are_learnt_where_all_agree(store: ConversationStore) -> N
 def test_imports_need_a_declaration(store: ConversationStore) -> None:
     """Imported turns are pairs of two people, with a declaration alone; the same dialogue is imported once."""
     with_it, without, blank = (store.record_import("a.jsonl", text) for text in ("our letters", None, " "))
-    ids = store.add_imported_dialogue(with_it, ["a", "b", "c"], "d1")
-    store.add_imported_dialogue(without, ["a", "b"], "d1")
-    store.add_imported_dialogue(blank, ["a", "b"], "d1")
+    store_dialogue(store, with_it, ["a", "b", "c"], "d1")
+    store_dialogue(store, without, ["a", "b"], "d1")
+    store_dialogue(store, blank, ["a", "b"], "d1")
+    store_dialogue(store, with_it, ["a", "b", "c"], "d1")
 
-    assert store.add_imported_dialogue(with_it, ["a", "b", "c"], "d1") == ids
     pairs, left_out = learn(store)
 
     assert [(pair.context, pair.reply, pair.message_ids) for pair in pairs] == [
-        (("a",), "b", tuple(ids[:2])),
-        (("a", "b"), "c", tuple(ids)),
+        (("a",), "b", (1, 2)),
+        (("a", "b"), "c", (1, 2, 3)),
     ]
     assert left_out == {"import without declaration": 2}
 

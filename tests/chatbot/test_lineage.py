@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from talking import said, talk
+from talking import said, store_dialogue, talk
 
 from chatbot.learnable import DEFAULT_POLICY
 from chatbot.messages import Reply
@@ -106,7 +106,8 @@ def test_the_proof_names_rows_and_consents(store: ConversationStore) -> None:
     agree(store, "me")
     mine, yours = lesson(store, 1, "me"), lesson(store, 2, "you")
     batch = store.record_import("talk.jsonl", "our own")
-    imported = store.add_imported_dialogue(batch, ["a", "b"], "d")
+    store_dialogue(store, batch, ["a", "b"], "d")
+    imported = [yours[1] + 1, yours[1] + 2]
     model(store, "a", [*mine, *imported])
     model(store, "b", yours, parent="a")
     agree(store, "me", given=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from postgres_server import Server
 from sqlalchemy import select
-from talking import KEY, said, talk
+from talking import KEY, said, store_dialogue, talk
 
 from chatbot import schema
 from chatbot.database import open_engine
@@ -50,7 +50,7 @@ def full(store: ConversationStore) -> ConversationStore:
     store.consent("telegram", "c", "me", True, "1", "/consent yes")
     store.accept(said("waits", 77, "c", "telegram"))
     store.record_model("m2", parent=None, dataset=store.create_dataset("d", "0" * 64, ids), metrics={"x": 0.5})
-    store.add_imported_dialogue(store.record_import("a.jsonl", "mine"), ["a", "b", "c"], "d1")
+    store_dialogue(store, store.record_import("a.jsonl", "mine"), ["a", "b", "c"], "d1")
     store.forget("telegram", "me", "c", "0")
     return store
 
