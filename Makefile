@@ -13,7 +13,7 @@ chat: $(VENV)/.installed
 	@$(BIN)/chatbot chat
 
 test: $(VENV)/.installed-test check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .
