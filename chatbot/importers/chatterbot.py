@@ -15,8 +15,9 @@ from chatbot.errors import UsageError
 from chatbot.importers.files import CHUNK_BYTES, MAX_TEXT_CHARS, chunks
 from chatbot.importers.records import Exchange, Item, Skipped, Source
 
-# A YAML parser holds one text of any length and any depth: the file's length is what bounds them.
+# A YAML parser holds one text of any length: the file's length is what bounds it.
 _MAX_BYTES = 64 * 2**20
+_MAX_DEPTH = 50  # far more than a corpus has; the parser's time grows with the square of it
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -73,6 +74,9 @@ def _conversations(events: Iterator[yaml.Event]) -> Iterator[Item]:
             if inside and depth >= 3:
                 wrong = wrong or "a turn that is no text"
             depth += 1
+            if depth > _MAX_DEPTH:
+                yield Skipped(line, "nested too deeply; the rest is not read")
+                return
             if depth == 3:
                 turns, wrong, begin, size = [], "", line, 0
             is_key = depth == 1
