@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.killing import killed
 from benchmarks.start import peak_mb
+from chatbot.engine import EchoEngine
 from chatbot.messages import Reply
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -130,10 +131,8 @@ def _ended(bot: subprocess.Popen[str]) -> str:
     return printed
 
 
-class _Thinking:
+class _Thinking(EchoEngine):
     """Says what it is told, after the time that a model would take, as many at once as there are."""
-
-    model_id = "thinking"
 
     async def reply(
         self,
@@ -146,20 +145,6 @@ class _Thinking:
         """The text."""
         await asyncio.sleep(_ENGINE_S)
         return self.reply_sync(history, text, seed=seed, options=options)
-
-    def reply_sync(
-        self,
-        history: Sequence[str],
-        text: str,
-        *,
-        seed: int | None = None,
-        options: Mapping[str, object] | None = None,
-    ) -> Reply:
-        """The text, at once."""
-        return Reply(text, self.model_id, "echo", duration_ms=1000 * _ENGINE_S)
-
-    def close(self) -> None:
-        """Nothing to release."""
 
 
 def serve(paced: bool) -> None:

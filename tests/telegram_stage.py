@@ -40,8 +40,10 @@ async def running(
     finally:
         if not task.cancelling():  # A second time would break off the drain.
             task.cancel()
+        ended, _ = await asyncio.wait({task}, timeout=60)
+        assert ended, "the adapter was told to end, and goes on"
         with suppress(asyncio.CancelledError):
-            await task
+            task.result()
 
 
 @pytest.fixture
