@@ -14,6 +14,7 @@ from talking import store_dialogue
 from tiny import save_tiny_model, tiny_model, write_dialogues
 
 from chatbot import schema
+from chatbot.checkpoint import KNOWN_FILE, load_model_folder, save_model_folder
 from chatbot.config import LearnSettings
 from chatbot.conversation import Conversations
 from chatbot.engine import Engine, load_engine
@@ -192,6 +193,35 @@ def test_every_step_leaves_its_artefact(
             retrain(store, registry, GENEROUS, quick(), run.with_name(name))
     assert (run / "log.jsonl").read_bytes() == kept
     assert not run.with_name("a b").exists()
+
+
+def test_a_retrained_model_answers_in_the_way_of_the_one_before(
+    home: Path, tmp_path: Path, store: ConversationStore, registry: Registry, engine: Engine
+) -> None:
+    """Its decode settings are the same, and it takes known exchanges along if, and only if, that one did."""
+    teach(Conversations(store, engine))
+    first = load_model_folder(registry.path("first"))
+    save_model_folder(
+        tmp_path / "knowing",
+        first.model,
+        first.tokenizer,
+        provenance={"parent": "first"},
+        source="familect",
+        decoding={"beam_size": 2, "max_tokens": 9},
+        context=first.config["context"],
+        known=tmp_path / "dialogues.jsonl",
+    )
+    registry.add(tmp_path / "knowing", "knowing")
+
+    retrain(store, registry, GENEROUS, quick(), home / "runs" / "plain")
+    registry.promote("knowing")
+    retrain(store, registry, GENEROUS, quick(), home / "runs" / "known")
+
+    plain, known = (home / "runs" / name / "model" for name in ("plain", "known"))
+    assert load_model_folder(plain).config["decoding"] == first.config["decoding"]
+    assert load_model_folder(known).config["decoding"] == {"beam_size": 2, "max_tokens": 9}
+    assert not (plain / KNOWN_FILE).exists()
+    assert "good morning to you" in (known / KNOWN_FILE).read_text("utf-8")
 
 
 def test_a_worse_candidate_is_kept_out(
