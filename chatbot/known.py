@@ -68,6 +68,14 @@ class KnownExchanges:
                     return replace(fresh[draw % len(fresh)], similarity=found[1])
         return None
 
+    def neighbours(self, history: Sequence[str], text: str, count: int) -> list[KnownReply]:
+        """Replies to the `count` first lines most similar to `text`, the nearest first, none that was given before."""
+        given = {compared(turn) for turn in history[-1::-2]}
+        known = self._after.get(None, {})
+        found = process.extract(compared(text[:_LONGEST_QUESTION]), known.keys(), scorer=fuzz.ratio, limit=count)
+        replies = [replace(known[question][0], similarity=similarity / 100) for question, similarity, _ in found]
+        return [reply for reply in replies if compared(reply.text) not in given]
+
 
 def nearest(question: str, known: Set[str], least: float = 0.0) -> tuple[str, float] | None:
     """The most similar of the `known` questions and its similarity, from `least` to 1; None if none comes near.
