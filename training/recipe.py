@@ -29,6 +29,8 @@ class DataRecipe:
     max_source_tokens: int = 64
     max_target_tokens: int = 40
     noise: float = 0.3  # share of contexts read lower-cased, without punctuation or with a typing error
+    reversed: float = 0.0  # share of pairs also read the other way: the reply, and what it answers is to be guessed
+    blank: float = 0.0  # share of replies also learnt with nothing before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "data.max_source_tokens": (4, 100_000),
     "data.max_target_tokens": (2, 100_000),
     "data.noise": (0, 1),
+    "data.reversed": (0, 1),
+    "data.blank": (0, 1),
     "model.vocabulary_size": (300, 65535),
     "optimiser.steps": (1, _MANY),
     "optimiser.learning_rate": (1e-12, 100),
