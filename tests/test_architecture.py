@@ -47,7 +47,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
     "rapidfuzz": ("chatbot.known", "chatbot.ranking"),
     "matplotlib": ("training.plot",),
-    "tqdm": ("chatbot.cli.learn",),
+    "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
     "numpy": ("chatbot.decoding", "chatbot.ranking", "chatbot.runtime", "training."),
 }
 # These may import the library only inside a function: importing the module must stay cheap.
@@ -57,6 +57,7 @@ INSIDE_FUNCTIONS = {
     ("chatbot.config", "sqlalchemy"),
     ("chatbot.cli.learn", "torch"),
     ("chatbot.cli.learn", "tqdm"),
+    ("chatbot.cli.lint", "tqdm"),
     ("training.plot", "matplotlib"),
 }
 PRINTERS = ("chatbot.cli", "adapters.terminal", "adapters.streams")
