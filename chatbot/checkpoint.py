@@ -4,6 +4,7 @@ config.json         format version, model sizes, decode defaults, source marker 
 model.safetensors   weights in half precision; large models are cut into model-00001-of-00003.safetensors ...
 tokenizer.json      the `tokenizers` library's own format
 known.jsonl         optional: dialogues whose questions are answered as they stand (`chatbot.known`)
+known.npz           and their index (`chatbot.knownindex`), which is made anew where it is missing
 provenance.json     where it comes from: recipe, data with hashes and licences, parent, figures
 checksums.json      sha256 of each of the above
 """
@@ -179,7 +180,10 @@ def save_model_folder(
     _write_weights(building, model)
     tokenizer.save(building / "tokenizer.json")
     if known is not None:
+        from chatbot.known import KnownExchanges
+
         shutil.copyfile(known, building / KNOWN_FILE)
+        KnownExchanges(building / KNOWN_FILE).save_index()
     _write_json(
         building / "config.json",
         {

@@ -23,7 +23,7 @@ from rapidfuzz import fuzz
 
 from chatbot.decoding import Runtime, length_penalty, log_total
 from chatbot.generic import is_generic
-from chatbot.known import compared
+from chatbot.matching import compared
 from chatbot.options import DecodingOptions
 from chatbot.text import is_chinese
 

@@ -45,10 +45,10 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "telegram": ("adapters.telegram", "adapters.telegram_"),
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
-    "rapidfuzz": ("chatbot.known", "chatbot.ranking"),
+    "rapidfuzz": ("chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval"),
     "matplotlib": ("training.plot",),
     "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
-    "numpy": ("chatbot.decoding", "chatbot.ranking", "chatbot.runtime", "training."),
+    "numpy": ("chatbot.decoding", "chatbot.knownindex", "chatbot.ranking", "chatbot.runtime", "training."),
 }
 # These may import the library only inside a function: importing the module must stay cheap.
 INSIDE_FUNCTIONS = {

@@ -35,7 +35,7 @@ from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.blend import blended
-from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
+from training.corpus import Dialogue, ReadReport, asked_otherwise, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
 from training.evaluate import evaluation_set, score_replies
 from training.known import KnownPart
@@ -245,7 +245,8 @@ def _tokenised(
     report, licences, permissions = ReadReport(), Counter[str](), set[str]()
     dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences, permissions)
     known = KnownPart(recipe.answer.source)
-    corpus = tokenise(known.watch(dialogues), tokenizer, recipe.data, recipe.seed)
+    asked = (each for dialogue in known.watch(dialogues) for each in (dialogue, *asked_otherwise(dialogue)))
+    corpus = tokenise(asked, tokenizer, recipe.data, recipe.seed)
     if recipe.answer.known:
         known.write(folder / KNOWN_FILE)
     return corpus, {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chatbot.matching import compared
 from chatbot.text import clean
 from training.corpus import held_out
 
@@ -38,12 +39,22 @@ def test_every_record_is_whole(language: str) -> None:
     """The documented keys and nothing else; ids that are unique; turns that alternate and end with the bot's."""
     records = [*_records(language, "dialogues"), *_records(language, "frozen")]
 
-    assert all(record.keys() - {"opening"} == _KEYS for record in records)
+    assert all(record.keys() - {"opening", "also"} == _KEYS for record in records)
     assert all(record.get("opening", True) is True for record in records)
     assert {(r["source"], r["license"], r["lang"]) for r in records} == {("familect", "CC0-1.0", language)}
     assert all(re.fullmatch(rf"familect-{language}-\d{{4}}", str(record["id"])) for record in records)
     assert len({record["id"] for record in records}) == len(records)
     assert all(len(turns) % 2 == 0 and 2 <= len(turns) <= 12 for turns in _turns(language))
+
+
+def test_other_ways_to_say_a_first_line_are_others(language: str) -> None:
+    """`also` holds clean lines, each once, none of them the first line itself."""
+    for record in [*_records(language, "dialogues"), *_records(language, "frozen")]:
+        also, turns = record.get("also", []), record["turns"]
+        assert isinstance(also, list)
+        assert isinstance(turns, list)
+        assert len({compared(line) for line in [*also, turns[0]]}) == 1 + len(also), record["id"]
+        assert all(line == clean(line) and 1 <= len(line) <= 240 for line in also), record["id"]
 
 
 def test_the_frozen_part_is_chosen_by_id(language: str) -> None:
