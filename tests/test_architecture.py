@@ -45,7 +45,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "telegram": ("adapters.telegram", "adapters.telegram_"),
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
-    "rapidfuzz": ("chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval"),
+    "rapidfuzz": ("chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
     "matplotlib": ("training.plot",),
     "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
     "numpy": ("chatbot.decoding", "chatbot.knownindex", "chatbot.ranking", "chatbot.runtime", "training."),
