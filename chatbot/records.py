@@ -18,8 +18,9 @@ from sqlalchemy import Connection, Insert, insert, select
 from chatbot import tables as t
 from chatbot import textindex
 from chatbot.copies import Copies
-from chatbot.database import explained, in_memory, open_engine, reader, writer
+from chatbot.database import BUSY_TIMEOUT_S, explained, in_memory, open_engine, reader, sqlite_file, writer
 from chatbot.identity import keyed_hash
+from chatbot.writers import WritersQueue
 
 # NUL ends a text early in some databases, and lone surrogates have no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
@@ -67,6 +68,8 @@ class Records:
         self._engine = open_engine(url)
         self._reader, self._writer = reader(self._engine), writer(self._engine)
         self._write_lock = threading.Lock()
+        file = sqlite_file(url)  # a server has a fair line of its own
+        self._queue = None if file is None else WritersQueue(file.with_name(f"{file.name}-queue"), BUSY_TIMEOUT_S)
         # In memory there is one connection for all threads, so readers have to wait for writers there.
         self._read_lock = self._write_lock if in_memory(url) else nullcontext()
         if in_memory(url):
@@ -77,6 +80,8 @@ class Records:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        if self._queue is not None:
+            self._queue.close()
 
     def remember_copy(self, path: Path, *, of: Path | None = None, whole: bool = False) -> None:
         """Note a file that is about to hold stored words, so that forgetting reaches it: `Copies.remember`."""
@@ -86,7 +91,8 @@ class Records:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """One transaction that writes: committed at the end, rolled back by an exception."""
-        with explained(self._url), self._write_lock, self._writer.begin() as connection:
+        turn = nullcontext() if self._queue is None else self._queue.turn()
+        with explained(self._url), self._write_lock, turn, self._writer.begin() as connection:
             yield connection
 
     @contextmanager
