@@ -6,14 +6,17 @@ All calls are synchronous, may come from any thread, and raise DatabaseError wit
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Insert, insert, select
+from sqlalchemy import ARRAY, Column, ColumnElement, Connection, Insert, any_, func, insert, literal, select
 
 from chatbot import tables as t
 from chatbot import textindex
@@ -24,10 +27,13 @@ from chatbot.writers import WritersQueue
 
 # NUL ends a text early in some databases, and lone surrogates have no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_PARAMETERS = 30_000  # of one statement; SQLite takes 32,766, PostgreSQL 65,535
 
 
 def storable(text: str) -> str:
     """The text with NUL and lone surrogates, which no database keeps, as U+FFFD."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 
@@ -41,6 +47,31 @@ def new_id(connection: Connection, row: Insert) -> int:
     key = connection.execute(row).inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+def one_of(connection: Connection, column: Column[Any], values: Iterable[Any]) -> ColumnElement[bool]:
+    """The condition that a column holds one of these values, however many: they are one parameter."""
+    if connection.dialect.name == "sqlite":
+        return column.in_(select(func.json_each(json.dumps(list(values))).table_valued("value").c.value))
+    return column == any_(literal(list(values), ARRAY(column.type)))
+
+
+def insert_many(connection: Connection, columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of values in the order of `columns`, as many in one statement as it takes.
+
+    Several times as fast as `insert`, which goes through the values of each row by name.
+    """
+    dialect, places = connection.dialect, range(len(columns))
+    processors = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns]
+    row = f"({', '.join(['?' if dialect.paramstyle == 'qmark' else '%s'] * len(columns))})"
+    into = f"INSERT INTO {columns[0].table.name} ({', '.join(column.name for column in columns)}) VALUES "
+    share = _PARAMETERS // len(columns)
+    for start in range(0, len(rows), share):
+        values = list(chain.from_iterable(some := rows[start : start + share]))
+        for place, process in zip(places, processors, strict=True):
+            if process is not None:
+                values[place :: len(columns)] = map(process, values[place :: len(columns)])
+        connection.exec_driver_sql(into + ", ".join([row] * len(some)), tuple(values))
 
 
 def knows_people(url: str) -> bool:
