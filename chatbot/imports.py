@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, func, select, text, update
 
 from chatbot import tables as t
 from chatbot.identity import keyed_hash
@@ -120,8 +120,8 @@ def _ensure(
 
     found = find(wanted)
     missing = [key for key in wanted if key not in found]
-    if missing:
-        connection.execute(insert(table), [{**rest, "key": key} for key in missing])
+    columns = [table.c.key, *(table.c[name] for name in rest)]
+    insert_many(connection, columns, [(key, *rest.values()) for key in missing])
     made = find(missing)
     return found | made, set(made.values())
 

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, ColumnElement, Connection, Insert, any_, func, insert, literal, select
+from sqlalchemy import ARRAY, Column, ColumnElement, Connection, Insert, any_, func, insert, literal, select, text
 
 from chatbot import tables as t
 from chatbot import textindex
@@ -28,13 +28,14 @@ from chatbot.writers import WritersQueue
 # NUL ends a text early in some databases, and lone surrogates have no UTF-8.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _PARAMETERS = 30_000  # of one statement; SQLite takes 32,766, PostgreSQL 65,535
+_FEW_ROWS = 1_000
 
 
-def storable(text: str) -> str:
+def storable(words: str) -> str:
     """The text with NUL and lone surrogates, which no database keeps, as U+FFFD."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return _UNSTORABLE.sub("\ufffd", text)
+    if words.isascii() and "\0" not in words:
+        return words
+    return _UNSTORABLE.sub("\ufffd", words)
 
 
 def now() -> datetime:
@@ -56,22 +57,35 @@ def one_of(connection: Connection, column: Column[Any], values: Iterable[Any]) -
     return column == any_(literal(list(values), ARRAY(column.type)))
 
 
-def insert_many(connection: Connection, columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_many(connection: Connection, columns: Sequence[Column[Any]], rows: Sequence[Sequence[Any]]) -> None:
     """Insert rows of values in the order of `columns`, as many in one statement as it takes.
 
     Several times as fast as `insert`, which goes through the values of each row by name.
     """
-    dialect, places = connection.dialect, range(len(columns))
+    dialect, places, table = connection.dialect, range(len(columns)), columns[0].table
     processors = [column.type.dialect_impl(dialect).bind_processor(dialect) for column in columns]
+    names = ", ".join(dialect.identifier_preparer.quote(column.name) for column in columns)
     row = f"({', '.join(['?' if dialect.paramstyle == 'qmark' else '%s'] * len(columns))})"
-    into = f"INSERT INTO {columns[0].table.name} ({', '.join(column.name for column in columns)}) VALUES "
     share = _PARAMETERS // len(columns)
     for start in range(0, len(rows), share):
         values = list(chain.from_iterable(some := rows[start : start + share]))
         for place, process in zip(places, processors, strict=True):
             if process is not None:
                 values[place :: len(columns)] = map(process, values[place :: len(columns)])
-        connection.exec_driver_sql(into + ", ".join([row] * len(some)), tuple(values))
+        marks = ", ".join([row] * len(some))
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({names}) VALUES {marks}", tuple(values))
+        _acquaint(connection, table.name)
+
+
+def _acquaint(connection: Connection, table: str) -> None:
+    """Let a PostgreSQL server look at a table that it takes for nearly empty, now that there are rows in it.
+
+    Else it goes on checking references as in an empty table, from its first row to its last.
+    """
+    if connection.dialect.name == "postgresql":
+        known = connection.scalar(text(f"SELECT reltuples FROM pg_class WHERE oid = to_regclass('{table}')"))
+        if known < _FEW_ROWS:
+            connection.execute(text(f"ANALYZE {table}"))
 
 
 def knows_people(url: str) -> bool:
