@@ -410,7 +410,7 @@ def test_a_server_gets_to_know_a_table_that_fills(store: ConversationStore, url:
 def test_a_large_import_takes_several_statements(
     store: ConversationStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever fits into one statement or one batch, each turn is there once, answers what it answered, in its order."""
+    """Whatever fits into one statement or batch, each turn is there once, in its order, with what it answers."""
     monkeypatch.setattr("chatbot.records._PARAMETERS", 31)
     monkeypatch.setattr(bringing, "_BATCH_ROWS", 5)
     said = [{"from_id": f"user{number % 2}", "text": f"line {number}"} for number in range(1, 24)]
