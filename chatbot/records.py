@@ -67,6 +67,7 @@ class Records:
         self._engine = open_engine(url)
         self._reader, self._writer = reader(self._engine), writer(self._engine)
         self._write_lock = threading.Lock()
+        self._shared = threading.local()  # its `connection`: of the transaction that a thread's calls share
         # In memory there is one connection for all threads, so readers have to wait for writers there.
         self._read_lock = self._write_lock if in_memory(url) else nullcontext()
         if in_memory(url):
@@ -84,14 +85,32 @@ class Records:
             self._copies.remember(path, of=of, whole=whole)
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """One transaction for all calls of this thread meanwhile: committed at the end, rolled back by an exception."""
+        with self._writing() as connection:
+            self._shared.connection = connection
+            try:
+                yield
+            finally:
+                self._shared.connection = None
+
+    @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """One transaction that writes: committed at the end, rolled back by an exception."""
+        shared: Connection | None = getattr(self._shared, "connection", None)
+        if shared is not None:
+            yield shared
+            return
         with explained(self._url), self._write_lock, self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """One consistent view. Keep it short: a long one stops the write-ahead log from being folded in."""
+        shared: Connection | None = getattr(self._shared, "connection", None)
+        if shared is not None:
+            yield shared
+            return
         with explained(self._url), self._read_lock, self._reader.connect() as connection:
             yield connection
 
