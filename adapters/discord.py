@@ -22,14 +22,13 @@ from adapters.base import Finding, Spine
 from adapters.discord_client import Handlers, Sessions, make_client
 from adapters.discord_commands import DiscordCommands, Translator
 from adapters.discord_inbound import PLATFORM, DiscordInbound
+from adapters.discord_library import point_gateway, point_library
 from adapters.discord_outbound import NETWORK_ERRORS, DiscordOutbound
 from adapters.discord_settings import (
     DiscordSettings,
     Pace,
     bad_token,
     missing_intent,
-    point_gateway,
-    point_library,
     read_token,
 )
 from adapters.lanes import Lanes

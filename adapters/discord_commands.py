@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 Interaction = discord.Interaction[discord.Client]
 Command = app_commands.Command[Any, ..., None]
 Hearing = Callable[[Interaction, str], Awaitable[None]]
+# What may go wrong with a sign of ours: Discord refuses it, or its answer is not such as the library reads.
+_NO_MATTER = (discord.HTTPException, *NETWORK_ERRORS, TypeError, KeyError)
 _BUTTON = re.compile(r"fb:(?P<reply>[0-9]{1,18}):(?P<sign>[+-])", re.ASCII)
 Words = app_commands.Range[str, 1, 2000]
 
@@ -109,7 +111,7 @@ class DiscordCommands:
         if accepting.done() and accepting.exception() is None and not accepting.result():
             return None
         self._outbound.expect(interaction)
-        with suppress(discord.HTTPException, discord.InteractionResponded, *NETWORK_ERRORS):
+        with suppress(discord.InteractionResponded, *_NO_MATTER):
             await interaction.response.defer(ephemeral=is_private(text), thinking=True)
         if await accepting:
             self._lanes.put(message, alone=True)
@@ -121,7 +123,7 @@ class DiscordCommands:
         button = _BUTTON.fullmatch(custom_id)
         if button is None or interaction.channel_id is None:
             return await tell(interaction, "unknown")
-        with suppress(discord.HTTPException, *NETWORK_ERRORS):  # A rating counts even if nobody can be thanked.
+        with suppress(*_NO_MATTER):  # A rating counts even if nobody can be thanked.
             await interaction.response.defer(ephemeral=True, thinking=True)
         rating = 1 if button["sign"] == "+" else -1
         sender, chat = str(interaction.user.id), str(interaction.channel_id)
@@ -132,7 +134,7 @@ class DiscordCommands:
 async def tell(interaction: Interaction, key: str, text: str | None = None) -> None:
     """Say a line of ours, or `text`, to whoever interacted, unseen by others. Nothing if the interaction is gone."""
     line = text or _TEXTS[key][_is_chinese(interaction)]
-    with suppress(discord.HTTPException, *NETWORK_ERRORS):
+    with suppress(*_NO_MATTER):
         if interaction.response.is_done():
             await interaction.followup.send(line, ephemeral=True)
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 import aiohttp
@@ -22,6 +21,8 @@ from chatbot.messages import Message, Reply
 MESSAGE_LIMIT = 2000  # code points
 PRIVATE = frozenset({"help", "privacy", "consent", "mydata", "forget", "stats"})
 NETWORK_ERRORS = (OSError, aiohttp.ClientError, TimeoutError)
+# Statuses for what the bot may not read, or what a server of somebody's own does not tell.
+NOT_TOLD = frozenset({400, 403, 404, 405, 501})
 _LOOKED_BACK = 50  # messages
 _BANNED_PAUSE_S = 60.0
 _CANNOT_REPLY_HERE = 160002  # the history of the channel is hidden from the bot
@@ -164,14 +165,17 @@ class DiscordOutbound:
     ) -> str | None:
         """The id of the part in the channel's history, known by what it replies to or, if it must be, by its text."""
         after = discord.Object(int(message.message_id.removeprefix(_INTERACTION)))
-        with suppress(discord.Forbidden):  # Who may not read may still write.
+        try:
             async for found in channel.history(after=after, limit=_LOOKED_BACK):
                 if self._client.user is None or found.author.id != self._client.user.id:
                     continue
                 replied = found.reference.message_id if found.reference else None
                 if found.content == part.text if by_text else replied == after.id:
                     return str(found.id)
-        return None
+        except discord.HTTPException as error:
+            if error.status not in NOT_TOLD:
+                raise
+        return None  # Who may not read may still write.
 
     def _meaning(self, error: discord.HTTPException) -> Exception:
         """What to tell the lanes about an answer of Discord's."""
