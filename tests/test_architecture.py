@@ -19,7 +19,14 @@ PACKAGES = ("chatbot", "adapters", "training")
 
 # Which modules may import a library, anywhere in them; a name ending in "." or "_" for all that begin so.
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "torch": ("chatbot.model", "chatbot.checkpoint", "chatbot.runtime", "training.", "chatbot.cli.learn"),
+    "torch": (
+        "chatbot.model",
+        "chatbot.model.",
+        "chatbot.checkpoint",
+        "chatbot.runtime",
+        "training.",
+        "chatbot.cli.learn",
+    ),
     "safetensors": ("chatbot.checkpoint", "training.run", "training.trainer"),
     "tokenizers": ("chatbot.tokenizer",),
     "sqlalchemy": (
@@ -47,7 +54,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
     "rapidfuzz": ("chatbot.known",),
     "matplotlib": ("training.plot",),
-    "tqdm": ("chatbot.cli.learn",),
+    "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
     "numpy": ("chatbot.decoding", "chatbot.runtime", "training."),
 }
 # These may import the library only inside a function: importing the module must stay cheap.
@@ -57,6 +64,7 @@ INSIDE_FUNCTIONS = {
     ("chatbot.config", "sqlalchemy"),
     ("chatbot.cli.learn", "torch"),
     ("chatbot.cli.learn", "tqdm"),
+    ("chatbot.cli.lint", "tqdm"),
     ("training.plot", "matplotlib"),
 }
 PRINTERS = ("chatbot.cli", "adapters.terminal", "adapters.streams")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from chatbot.tokenizer import Tokenizer
+from chatbot.tokenizer import REVERSED, Tokenizer
 from training.corpus import Dialogue
 from training.recipe import DataRecipe
 
@@ -144,7 +144,12 @@ def _cuts(widths: Ids, batch_tokens: int, groups: Ids) -> list[int]:
 
 
 class ExampleSet:
-    """The targets of a corpus with the shape of their contexts, and batches of them."""
+    """The targets of a corpus with the shape of their contexts, and batches of them.
+
+    A batch is named by the positions of its examples. Position p + n of a set of n is example p reversed (its target is
+    read, under the marker for that, and the turn before it is learnt), p + 2n is example p with nothing to read: what
+    `chatbot.ranking` needs, to tell whether a reply fits what it answers, and whether it would fit anything.
+    """
 
     def __init__(self, corpus: TokenisedCorpus, tokenizer: Tokenizer, recipe: DataRecipe, seed: int) -> None:
         self._corpus, self._tokenizer, self._recipe, self._seed = corpus, tokenizer, recipe, seed
@@ -154,7 +159,11 @@ class ExampleSet:
         self._shares = self._share_by_source(recipe.weights)
         self._shapes = [self._context_shape(corpus.turn_starts), self._context_shape(corpus.noisy_starts)]
         sizes = np.diff(corpus.turn_starts)[self._targets]
-        self._target_sizes: Ids = np.minimum(sizes, recipe.max_target_tokens - 1) + 1
+        answered = np.diff(corpus.turn_starts)[self._targets - 1]
+        plain, back = (np.minimum(part, recipe.max_target_tokens - 1) + 1 for part in (sizes, answered))
+        self._target_sizes: Ids = np.concatenate((plain, back, plain))
+        read = np.minimum(sizes, recipe.max_source_tokens - 2) + 2
+        self._odd_lengths: Ids = np.concatenate((read, np.ones_like(read)))  # of the reversed and the blank
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -202,6 +211,9 @@ class ExampleSet:
         chosen = np.repeat(np.arange(len(self)), times)
         noisy = self._noisy(epoch)[chosen]
         source = np.where(noisy, self._shapes[1][1][chosen], self._shapes[0][1][chosen])
+        if odd := self._odd(chosen, rng):
+            source = np.concatenate((source, self._odd_lengths[np.concatenate(odd) - len(self)]))
+            chosen = np.concatenate((chosen, *odd))
         target = self._target_sizes[chosen]
         order = np.lexsort((rng.random(len(chosen)), target // 4, source))
         exact = len(chosen) >= _EXACT_FROM
@@ -210,17 +222,27 @@ class ExampleSet:
         shuffled = rng.permutation(len(batches))
         return [batches[i] for i in shuffled]
 
+    def _odd(self, chosen: Ids, rng: np.random.Generator) -> list[Ids]:
+        """Positions of the reversed and the blank examples that go with `chosen`."""
+        shares = (self._recipe.reversed if REVERSED in self._tokenizer.sources else 0.0, self._recipe.blank)
+        return [
+            chosen[rng.random(len(chosen)) < share] + kind * len(self)
+            for kind, share in enumerate(shares, start=1)
+            if share
+        ]
+
     def _noisy(self, epoch: int) -> NDArray[np.bool_]:
         return np.random.default_rng([self._seed, 3, epoch]).random(len(self)) < self._recipe.noise
 
     def batch(self, examples: Ids, epoch: int, *, clean: bool = False, anonymous: float = 0.1) -> Batch:
         """The arrays of `examples`; `clean` for evaluation. A share `anonymous` loses its source marker."""
-        noisy = np.zeros(len(examples), np.bool_) if clean else self._noisy(epoch)[examples]
+        kinds, plain = np.divmod(examples, len(self))
+        noisy = np.zeros(len(examples), np.bool_) if clean else self._noisy(epoch)[plain]
         rng = np.random.default_rng([self._seed, 4, epoch, int(examples[0])])
         unmarked = rng.random(len(examples)) < (0.0 if clean else anonymous)
         rows = [
-            self._context(int(example), bool(rough), bool(blank))
-            for example, rough, blank in zip(examples, noisy, unmarked, strict=True)
+            (self._context, self._reversed, self._blank)[kind](int(example), bool(rough), bool(blank))
+            for kind, example, rough, blank in zip(kinds, plain, noisy, unmarked, strict=True)
         ]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         source = np.full((len(rows), int(lengths.max())), self._tokenizer.pad_id, dtype=np.int64)
@@ -228,9 +250,9 @@ class ExampleSet:
             row[: len(ids)] = ids
         sizes = self._target_sizes[examples]
         target = np.full((len(rows), int(sizes.max())), -1, dtype=np.int64)
-        for row, example, size in zip(target, examples, sizes, strict=True):
-            begin = self._corpus.turn_starts[self._targets[example]]
-            end = self._corpus.turn_starts[self._targets[example] + 1]
+        turns = self._targets[plain] - (kinds == 1)
+        for row, turn, size in zip(target, turns, sizes, strict=True):
+            begin, end = self._corpus.turn_starts[turn : turn + 2]
             kept = min(int(size), int(end - begin))
             row[:kept] = self._corpus.tokens[begin : begin + kept]
             if end - begin < size:  # a reply that was cut off does not teach to stop there
@@ -238,7 +260,7 @@ class ExampleSet:
         inputs = np.full_like(target, self._tokenizer.pad_id)
         inputs[:, 0] = self._tokenizer.bos_id
         inputs[:, 1:] = np.where(target[:, :-1] >= 0, target[:, :-1], self._tokenizer.pad_id)
-        return Batch(source, lengths, inputs, target, self._corpus.taught[self._dialogue_of[examples]])
+        return Batch(source, lengths, inputs, target, self._corpus.taught[self._dialogue_of[plain]])
 
     def _context(self, example: int, noisy: bool, anonymous: bool) -> Ids:
         turns = int(self._shapes[noisy][0][example])
@@ -247,17 +269,32 @@ class ExampleSet:
         target = int(self._targets[example])
         speakers = (self._tokenizer.user_id, self._tokenizer.bot_id)
         limit = self._recipe.max_source_tokens - 2
-        source = self._tokenizer.source_id("other") if anonymous else self._corpus.sources[self._dialogue_of[example]]
-        parts: list[NDArray[np.int64]] = [np.array([source])]
+        parts: list[NDArray[np.int64]] = [np.array([self._source(example, anonymous)])]
         for back in range(turns, 0, -1):
             ids = tokens[starts[target - back] : starts[target - back + 1]]
             parts.append(np.array([speakers[(back + 1) % 2]]))
             parts.append(ids[-limit:].astype(np.int64))
         return np.concatenate(parts)
 
+    def _reversed(self, example: int, noisy: bool, anonymous: bool) -> Ids:
+        """The reply of `example`, whose context is what it answers; as it stands, whatever the context looks like."""
+        turn = self._targets[example]
+        ids = self._corpus.tokens[self._corpus.turn_starts[turn] : self._corpus.turn_starts[turn + 1]]
+        kept = ids[: self._recipe.max_source_tokens - 2].astype(np.int64)
+        return np.concatenate(([self._tokenizer.source_id(REVERSED), self._tokenizer.bot_id], kept))
+
+    def _blank(self, example: int, noisy: bool, anonymous: bool) -> Ids:
+        """The source marker of `example` alone."""
+        return np.array([self._source(example, anonymous)], dtype=np.int64)
+
+    def _source(self, example: int, anonymous: bool) -> int:
+        if anonymous:
+            return self._tokenizer.source_id("other")
+        return int(self._corpus.sources[self._dialogue_of[example]])
+
     def in_order(self, batch_tokens: int) -> Iterator[tuple[Ids, Batch]]:
         """Every example once, clean, near lengths together: for evaluation."""
-        order = np.lexsort((self._target_sizes, self._shapes[0][1]))
+        order = np.lexsort((self._target_sizes[: len(self)], self._shapes[0][1]))
         cuts = _cuts(self._target_sizes[order], batch_tokens, np.zeros_like(order))
         for examples in np.split(order, cuts) if len(order) else []:
             yield examples, self.batch(examples, 0, clean=True)

@@ -13,6 +13,7 @@ import yaml
 from chatbot.config import build, merge, parse_assignments, read_yaml
 from chatbot.decoding import DecodingOptions
 from chatbot.errors import UsageError
+from chatbot.model.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +30,15 @@ class DataRecipe:
     max_source_tokens: int = 64
     max_target_tokens: int = 40
     noise: float = 0.3  # share of contexts read lower-cased, without punctuation or with a typing error
+    reversed: float = 0.0  # share of pairs also read the other way: the reply, and what it answers is to be guessed
+    blank: float = 0.0  # share of replies also learnt with nothing before them
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRecipe:
-    """Sizes; see `chatbot.model.ModelConfig`. Ignored when the run starts from another model."""
+class ModelRecipe(ModelConfig):
+    """Sizes and kinds of the model. Ignored, but for dropout, when the run starts from another model."""
 
     vocabulary_size: int = 8192
-    embedding_size: int = 256
-    encoder_units: int = 256
-    decoder_units: int = 512
-    encoder_layers: int = 1
-    decoder_layers: int = 1
-    cell: Literal["lstm", "gru"] = "lstm"
-    attention: Literal["general", "additive"] = "general"
-    dropout: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +115,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "data.max_source_tokens": (4, 100_000),
     "data.max_target_tokens": (2, 100_000),
     "data.noise": (0, 1),
+    "data.reversed": (0, 1),
+    "data.blank": (0, 1),
     "model.vocabulary_size": (300, 65535),
     "optimiser.steps": (1, _MANY),
     "optimiser.learning_rate": (1e-12, 100),

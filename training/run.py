@@ -20,6 +20,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -42,8 +43,8 @@ from training.plot import draw_losses
 from training.processes import denormals_flushed, first_goes_first, joined, pick_device, rank
 from training.recipe import Recipe
 from training.trainer import StepReport, Trainer, TrainState
+from training.vocabulary import grown, train_tokenizer, with_markers
 
-_TOKENIZER_SAMPLE = 60_000  # dialogues: more text hardly moves the merges
 _VALIDATION_DIALOGUES = 250  # of the held-out ones: enough for the curve, quick enough to watch it
 
 
@@ -83,7 +84,7 @@ def train(
             data = prepare(recipe, folder, start.tokenizer if start else None)
         torch.manual_seed(recipe.seed)
         model = build_model(replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout))
-        old = start.model.state_dict() if start else None
+        old = grown(start.model.state_dict(), data.tokenizer) if start else None
         if old:
             model.load_state_dict(old)
 
@@ -97,7 +98,7 @@ def train(
             with blended(current, old, recipe.optimiser.blend):
                 _save(folder / "model", current, data, trainer, facts)
 
-        teacher = start.model if start and recipe.optimiser.rehearse else None
+        teacher = deepcopy(model) if start and recipe.optimiser.rehearse else None
         trainer = Trainer(
             recipe, model, data.training, validate, folder, device=device, save_model=save, teacher=teacher
         )
@@ -214,7 +215,7 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None) -> Prepar
         known = Tokenizer.load(folder / "tokenizer.json")
         corpus = TokenisedCorpus.load(folder / "tokens")
     else:
-        known = tokenizer or _train_tokenizer(recipe, paths)
+        known = with_markers(tokenizer, recipe) if tokenizer else train_tokenizer(recipe, paths)
         corpus, counts = _tokenised(recipe, paths, known, folder)
         facts = {"files": hashes, **counts}
         corpus.save(folder / "tokens")
@@ -265,20 +266,3 @@ def _training_part(
         if not held_out(dialogue.id, per_mille):
             licences[f"{dialogue.source}: {dialogue.license}"] += 1
             yield dialogue
-
-
-def _train_tokenizer(recipe: Recipe, paths: Sequence[Path]) -> Tokenizer:
-    """Learn the vocabulary from an even sample of every file; markers for every source that occurs."""
-    markers: set[str] = set()
-    share = max(1, _TOKENIZER_SAMPLE // len(paths))
-
-    def texts() -> Iterator[str]:
-        for path in paths:
-            for number, dialogue in enumerate(read_dialogues([path])):
-                markers.add(recipe.data.rename.get(dialogue.source, dialogue.source))
-                if number < share:
-                    yield from dialogue.turns
-
-    sample = list(texts())
-    names = sorted({*markers, *recipe.data.rename.values(), recipe.answer.source, "other"})
-    return Tokenizer.train(sample, recipe.model.vocabulary_size, names)

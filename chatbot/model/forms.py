@@ -30,12 +30,16 @@ class Luong(Form):
         super().__init__(sizes)
         self.weight, self.bias = nn.Linear(sizes.decoder + sizes.context, sizes.word).parameters()
 
+    def forward(self, both: Tensor) -> Tensor:
+        """W [c; h] + b of (..., C + H)."""
+        return F.linear(both, self.weight, self.bias)
+
     def run(self, net: Seq2Seq, embedded_BTE: Tensor, state: DecoderState) -> Decoded:
         """All steps at once, then attention over all of them."""
         output_BTH, hidden = net.fused(embedded_BTE, state.hidden)
         context_BTC, weights_BTS = net.attention.read(output_BTH, state.memory_BSM, state.keys_BSH, state.mask_BS)
         both = torch.cat((context_BTC, output_BTH), dim=2)
-        return Decoded(torch.tanh(F.linear(both, self.weight, self.bias)), hidden, weights_BTS)
+        return Decoded(torch.tanh(self(both)), hidden, weights_BTS)
 
 
 class Sutskever(Form):

@@ -253,3 +253,31 @@ def test_frequencies_count_every_token() -> None:
 
     assert (len(TINY), 3) == (len(counts), int(counts.sum()))
     assert int(counts[TINY.encode("a")[0]]) == 3
+
+
+def test_reversed_and_blank_examples() -> None:
+    """From the reply, under its marker, to the turn it answers; and the reply with nothing but the source before it."""
+    tokenizer = TINY.with_sources(["reversed"])
+    plan = DataRecipe(noise=0.0, reversed=1.0, blank=1.0)
+    pair = talk("a b", "c a", "b")
+    examples = ExampleSet(tokenise([pair], tokenizer, plan, 3), tokenizer, plan, 3)
+    read = [tokenizer.source_id("reversed"), tokenizer.bot_id]
+
+    positions = np.sort(np.concatenate(examples.epoch(0, 10**6)))
+    odd = rows(examples.batch(positions[2:], 0, anonymous=0.0))
+
+    assert np.arange(6).tolist() == positions.tolist()
+    expected = [
+        ([*read, *tokenizer.encode("c a")], [*tokenizer.encode("a b"), tokenizer.eos_id]),
+        ([*read, *tokenizer.encode("b")], [*tokenizer.encode("c a"), tokenizer.eos_id]),
+        ([tokenizer.source_id("familect")], [*tokenizer.encode("c a"), tokenizer.eos_id]),
+        ([tokenizer.source_id("familect")], [*tokenizer.encode("b"), tokenizer.eos_id]),
+    ]
+    assert expected == odd
+
+
+def test_nothing_is_reversed_without_its_marker() -> None:
+    """A tokenizer of before, which has no such marker, gets the pairs as they are."""
+    examples = examples_of([talk("a b", "c a", "b")], reversed=1.0)
+
+    assert np.sort(np.concatenate(examples.epoch(0, 10**6))).tolist() == [0, 1]
