@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from chatbot.errors import ModelFolderError, UsageError
 
 if TYPE_CHECKING:
-    from chatbot.model import Seq2Seq
+    from chatbot.model import EncoderDecoder
     from chatbot.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -35,7 +35,7 @@ class LoadedModel:
     """A model folder in memory; `model` is on the CPU, in full precision, in evaluation mode."""
 
     model_id: str
-    model: Seq2Seq
+    model: EncoderDecoder
     tokenizer: Tokenizer
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -119,13 +119,13 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from chatbot.model import ModelConfig, Seq2Seq
+    from chatbot.model import ModelConfig, build_model
     from chatbot.tokenizer import Tokenizer
 
     config = verify_model_folder(path)
     files = _read_json(path / "checksums.json")["files"]
     try:
-        model = Seq2Seq(ModelConfig(**config["model"]))
+        model = build_model(ModelConfig(**config["model"]))
         weights: dict[str, Any] = {}
         for name in sorted(files):
             if name.endswith(".safetensors"):
@@ -158,7 +158,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def save_model_folder(
     path: Path,
-    model: Seq2Seq,
+    model: EncoderDecoder,
     tokenizer: Tokenizer,
     *,
     provenance: Mapping[str, Any],
@@ -204,7 +204,7 @@ def save_model_folder(
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_weights(folder: Path, model: Seq2Seq) -> None:
+def _write_weights(folder: Path, model: EncoderDecoder) -> None:
     import torch
     from safetensors.torch import save_file
 

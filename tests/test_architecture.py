@@ -19,7 +19,14 @@ PACKAGES = ("chatbot", "adapters", "training")
 
 # Which modules may import a library, anywhere in them; a name ending in "." or "_" for all that begin so.
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "torch": ("chatbot.model", "chatbot.checkpoint", "chatbot.runtime", "training.", "chatbot.cli.learn"),
+    "torch": (
+        "chatbot.model",
+        "chatbot.model.",
+        "chatbot.checkpoint",
+        "chatbot.runtime",
+        "training.",
+        "chatbot.cli.learn",
+    ),
     "safetensors": ("chatbot.checkpoint", "training.run", "training.trainer"),
     "tokenizers": ("chatbot.tokenizer",),
     "sqlalchemy": (

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from chatbot.config import build
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder
 from chatbot.tokenizer import Tokenizer
 from training.corpus import Dialogue, read_dialogues
 from training.dataset import ExampleSet, tokenise
@@ -81,7 +81,7 @@ def count_words(text: str) -> int:
 
 @torch.inference_mode()
 def score_replies(
-    model: Seq2Seq, examples: ExampleSet, batch_tokens: int = 4000
+    model: EncoderDecoder, examples: ExampleSet, batch_tokens: int = 4000
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Nats and tokens of each example's reply, in the set's order, without dropout or label smoothing."""
     device = next(model.parameters()).device
@@ -120,7 +120,7 @@ def evaluation_set(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, recipe: 
 
 
 def likelihood_by_source(
-    model: Seq2Seq, tokenizer: Tokenizer, dialogues: Iterable[Dialogue], recipe: DataRecipe
+    model: EncoderDecoder, tokenizer: Tokenizer, dialogues: Iterable[Dialogue], recipe: DataRecipe
 ) -> Mapping[str, Likelihood]:
     """`Likelihood` of the replies of each source, and of all under "all"."""
     kept = list(dialogues)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder
 
 IGNORED = -1  # the padding of targets
 # How much a nat away from the teacher counts beside a nat of a lesson. With less, twenty lessons cost the frozen set
@@ -51,10 +51,10 @@ class LossModule(nn.Module):
 
     def __init__(
         self,
-        model: Seq2Seq,
+        model: EncoderDecoder,
         label_smoothing: float,
         sampler: SoftmaxSampler | None = None,
-        teacher: Seq2Seq | None = None,
+        teacher: EncoderDecoder | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -70,7 +70,7 @@ class LossModule(nn.Module):
         targets = target_BT[wanted_BT]
         features = self.model(source_BS, lengths_B, input_BT)[wanted_BT]
         if self._sampler is not None and self.training:
-            return self._sampler.loss(features, targets, self.model.embedding.weight, self.model.output_bias)
+            return self._sampler.loss(features, targets, self.model.output_weight, self.model.output_bias)
         logits = self.model.logits(features).float()
         if not self._teacher:
             return F.cross_entropy(logits, targets, label_smoothing=self._smoothing)

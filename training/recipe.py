@@ -13,6 +13,7 @@ import yaml
 from chatbot.config import build, merge, parse_assignments, read_yaml
 from chatbot.decoding import DecodingOptions
 from chatbot.errors import UsageError
+from chatbot.model.config import ModelConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,10 @@ class DataRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRecipe:
-    """Sizes; see `chatbot.model.ModelConfig`. Ignored when the run starts from another model."""
+class ModelRecipe(ModelConfig):
+    """Sizes and kinds of the model. Ignored, but for dropout, when the run starts from another model."""
 
     vocabulary_size: int = 8192
-    embedding_size: int = 256
-    encoder_units: int = 256
-    decoder_units: int = 512
-    encoder_layers: int = 1
-    decoder_layers: int = 1
-    cell: Literal["lstm", "gru"] = "lstm"
-    attention: Literal["general", "additive"] = "general"
-    dropout: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from safetensors import SafetensorError
 
 from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, save_model_folder, sha256
 from chatbot.errors import ChatbotError, UsageError
-from chatbot.model import ModelConfig, Seq2Seq
+from chatbot.model import EncoderDecoder, ModelConfig, build_model
 from chatbot.tokenizer import Tokenizer
 from training.blend import blended
 from training.corpus import Dialogue, ReadReport, asked_otherwise, held_out, read_dialogues
@@ -83,17 +83,17 @@ def train(
                 _claim(folder, recipe, resume)
             data = prepare(recipe, folder, start.tokenizer if start else None)
         torch.manual_seed(recipe.seed)
-        model = Seq2Seq(replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout))
+        model = build_model(replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout))
         old = grown(start.model.state_dict(), data.tokenizer) if start else None
         if old:
             model.load_state_dict(old)
 
-        def validate(current: Seq2Seq) -> float:
+        def validate(current: EncoderDecoder) -> float:
             with blended(current, old, recipe.optimiser.blend):
                 nats, tokens = score_replies(current, data.validation)
             return float(nats.sum() / max(1, tokens.sum()))
 
-        def save(current: Seq2Seq) -> None:
+        def save(current: EncoderDecoder) -> None:
             facts = {**_origin(start, data), "seconds": round(time.time() - begin, 1)}
             with blended(current, old, recipe.optimiser.blend):
                 _save(folder / "model", current, data, trainer, facts)
@@ -124,7 +124,7 @@ def _run(trainer: Trainer, folder: Path, heard: Callable[[StepReport], None]) ->
         raise ChatbotError(f"{folder} cannot be written: {error}; make room there and go on with --resume") from error
 
 
-def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, facts: Mapping[str, Any]) -> None:
+def _save(path: Path, model: EncoderDecoder, data: PreparedData, trainer: Trainer, facts: Mapping[str, Any]) -> None:
     recipe = trainer.recipe
     save_model_folder(
         path,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from chatbot.errors import ChatbotError, UsageError
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder
 from training.dataset import Batch, ExampleSet
 from training.loss import LossModule, SoftmaxSampler
 from training.processes import agreed, bf16_pays, pick_device, rank, world
@@ -72,14 +72,14 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        model: Seq2Seq,
+        model: EncoderDecoder,
         training_set: ExampleSet,
-        validate: Callable[[Seq2Seq], float],
+        validate: Callable[[EncoderDecoder], float],
         folder: Path,
         *,
         device: str = "auto",
-        save_model: Callable[[Seq2Seq], None],
-        teacher: Seq2Seq | None = None,
+        save_model: Callable[[EncoderDecoder], None],
+        teacher: EncoderDecoder | None = None,
     ) -> None:
         self.recipe, self._set, self._folder = recipe, training_set, folder
         self._validate, self._save_model = validate, save_model

@@ -60,7 +60,7 @@ def test_a_recipe_survives_writing(tmp_path: Path) -> None:
         ("data.held_out_per_mille=1000", "data.held_out_per_mille is 1000"),
         ("data.weights.spc=-2", "data.weights.'spc' is -2"),
         ("model.vocabulary_size=65536", "model.vocabulary_size is 65536"),
-        ("model.cell=rnn", "model.cell is 'rnn'; it must be one of lstm, gru"),
+        ("model.cell=elman", "model.cell is 'elman'; known: lstm, gru, rnn"),
         ("answer.decoding.temprature=1", "unknown key 'answer.decoding.temprature'; did you mean 'temperature'?"),
         ("answer.decoding.temperature=hot", "answer.decoding.temperature is 'hot'"),
         ("precision=fp16", "precision is 'fp16'"),

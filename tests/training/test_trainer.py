@@ -16,7 +16,7 @@ from tiny import losses, padded, tiny_model, tiny_recipe, tiny_tokenizer
 from torch.nn import functional as F
 
 from chatbot.errors import ChatbotError, UsageError
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder, Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.corpus import Dialogue
 from training.dataset import Batch, ExampleSet, Ids, tokenise
@@ -41,11 +41,11 @@ def trainer_in(folder: Path, model: Seq2Seq | None = None, **optimiser: Any) -> 
     folder.mkdir(parents=True, exist_ok=True)
     recipe = tiny_recipe(Path("unused"), data={"max_reply_copies": 1009, "noise": 0.0}, optimiser=optimiser)
     examples = ExampleSet(tokenise(talk(), TINY, recipe.data, 1), TINY, recipe.data, 1)
-    validate: Callable[[Seq2Seq], float] = lambda current: 1.0  # noqa: E731
+    validate: Callable[[EncoderDecoder], float] = lambda current: 1.0  # noqa: E731
     return Trainer(recipe, model or tiny_model(len(TINY)), examples, validate, folder, device="cpu", save_model=nothing)
 
 
-def weights_of(model: Seq2Seq) -> dict[str, torch.Tensor]:
+def weights_of(model: EncoderDecoder) -> dict[str, torch.Tensor]:
     """A copy of the weights."""
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
@@ -253,7 +253,7 @@ def test_a_loss_that_is_no_number_stops(tmp_path: Path, poison: str) -> None:
         if report.step == 3:
             if poison == "weight":
                 with torch.no_grad():
-                    trainer.model.combine.bias.fill_(math.nan)
+                    trainer.model.get_parameter("combine.bias").fill_(math.nan)
             else:
                 bias.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]  # torch's own
 
