@@ -193,9 +193,15 @@ def load_engine(
 
         runtime = TorchRuntime(folder, device, model_id)  # first: it checks the folder's checksums
         known = folder / KNOWN_FILE
-        return Seq2SeqEngine(runtime, KnownExchanges(known) if known.exists() else None, settings=settings, seed=seed)
+        exchanges = KnownExchanges(known) if known.exists() else None
+        return Seq2SeqEngine(runtime, exchanges, settings=settings, seed=seed, unfit=unfit)
 
-    return GuardedEngine(_open(model, open_model), Rules.load())
+    rules = Rules.load()
+
+    def unfit(text: str) -> bool:
+        return rules.after(text) is not None
+
+    return GuardedEngine(_open(model, open_model), rules)
 
 
 def _open(model: str | Path | None, open_model: Callable[[Path, str], Engine]) -> Engine:

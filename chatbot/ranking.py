@@ -14,7 +14,7 @@ Shape letters: N rows, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -74,8 +74,13 @@ class Markers:
     reversed: int | None
 
 
-def rank(runtime: Runtime[S], markers: Markers, contests: Sequence[Contest]) -> list[tuple[Candidate, float]]:
-    """The winner of each contest and its score. All that is left to score of all of them goes through one batch."""
+def rank(
+    runtime: Runtime[S], markers: Markers, contests: Sequence[Contest], unfit: Callable[[str], bool] = lambda _: False
+) -> list[tuple[Candidate, float]]:
+    """The winner of each contest and its score: the best that is not `unfit`, if there is one that is not.
+
+    All that is left to score of all of them goes through one batch.
+    """
     finals = [_finalists(contest) for contest in contests]
     pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     for contest, final in zip(contests, finals, strict=True):
@@ -85,7 +90,8 @@ def rank(runtime: Runtime[S], markers: Markers, contests: Sequence[Contest]) -> 
     winners = []
     for contest, final in zip(contests, finals, strict=True):
         scores = [_score(contest, candidate, markers, values) for candidate in final]
-        best = int(np.argmax(scores))
+        order = sorted(range(len(final)), key=lambda place: -scores[place])
+        best = next((place for place in order if not unfit(final[place].text)), order[0])
         winners.append((final[best], scores[best]))
     return winners
 

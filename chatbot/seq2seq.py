@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,13 +22,12 @@ from chatbot.known import KnownExchanges, KnownReply
 from chatbot.messages import Reply
 from chatbot.ranking import Candidate, Contest, Markers, rank
 from chatbot.text import clean, is_chinese
-from chatbot.tokenizer import Tokenizer
+from chatbot.tokenizer import REVERSED, Tokenizer
 
 S = TypeVar("S")
 _CHARACTERS_A_TOKEN = 16  # more than this the tokenizer hardly ever packs into one: what lies before is out of reach
 _WORDLESS = "…"
 _REMEMBERED = 5  # turns of the bot that a ranked reply does not repeat
-_REVERSED = "reversed"  # the marker behind which a net has learnt what was said before a reply
 _BUSY_EN = "A lot of people are talking to me right now. Please try again in a moment."
 _BUSY_ZH = "现在找我的人有点多，请稍等一会儿再说一遍。"
 
@@ -61,7 +60,8 @@ class _Chosen:
 class Seq2SeqEngine(Generic[S]):
     """One model, shared by all conversations; `known` answers first, `settings` lie over the folder's decode defaults.
 
-    A full queue or a passed deadline gives a polite reply of engine "busy", not an error.
+    Among ranked candidates one that is not `unfit` to be said is chosen. A full queue or a passed deadline gives a
+    polite reply of engine "busy", not an error.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Seq2SeqEngine(Generic[S]):
         *,
         settings: Mapping[str, object] | None = None,
         seed: int | None = None,
+        unfit: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.model_id = runtime.model_id
         self._runtime = runtime
@@ -87,7 +88,7 @@ class Seq2SeqEngine(Generic[S]):
         self._seed = seed
         self._options(None, None)  # settings that make no sense are refused now, not at the first message
         self._worker = BatchWorker(
-            partial(_decode, runtime, self._source)
+            partial(_decode, runtime, self._source, unfit)
         )  # not a bound method: no reference circle holds a model
 
     async def reply(
@@ -223,7 +224,9 @@ def _settings(request: _Request) -> tuple[dict[str, Any], int | None]:
     return settings, settings.pop("seed")
 
 
-def _decode(runtime: TextRuntime[S], voice: str, requests: Sequence[_Request]) -> list[_Chosen]:
+def _decode(
+    runtime: TextRuntime[S], voice: str, unfit: Callable[[str], bool], requests: Sequence[_Request]
+) -> list[_Chosen]:
     """The reply to each of `requests`: what one search finds, or the best of the candidates of several."""
     searches = [(request, options) for request in requests for options in _searches(request.options)]
     found = iter(
@@ -231,9 +234,9 @@ def _decode(runtime: TextRuntime[S], voice: str, requests: Sequence[_Request]) -
     )
     results = [[result for _ in _searches(request.options) for result in next(found)] for request in requests]
     tokenizer = runtime.tokenizer
-    markers = Markers(tokenizer.source_id(voice), tokenizer.bot_id, tokenizer.sources.get(_REVERSED))
+    markers = Markers(tokenizer.source_id(voice), tokenizer.bot_id, tokenizer.sources.get(REVERSED))
     contests = [_contest(tokenizer, r, each) for r, each in zip(requests, results, strict=True) if r.options.rank]
-    winners = iter(rank(runtime, markers, contests))
+    winners = iter(rank(runtime, markers, contests, unfit))
     chosen = []
     for request, each in zip(requests, results, strict=True):
         if request.options.rank:

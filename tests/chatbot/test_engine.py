@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -102,9 +102,11 @@ def test_ranking_takes_a_beam_and_draws_side_by_side(tmp_path: Path, monkeypatch
     sizes: list[int] = []
     judge = rank
 
-    def counted(runtime: TorchRuntime, markers: Markers, contests: Sequence[Contest]) -> list[tuple[Candidate, float]]:
+    def counted(
+        runtime: TorchRuntime, markers: Markers, contests: Sequence[Contest], unfit: Callable[[str], bool]
+    ) -> list[tuple[Candidate, float]]:
         sizes.extend(len(contest.candidates) for contest in contests)
-        return judge(runtime, markers, contests)
+        return judge(runtime, markers, contests, unfit)
 
     monkeypatch.setattr(seq2seq, "rank", counted)
 
@@ -124,7 +126,9 @@ def test_ranking_takes_a_beam_and_draws_side_by_side(tmp_path: Path, monkeypatch
 def test_a_neighbour_that_is_said_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A known reply to a similar question joins where the setting asks for it, and then says where it stands."""
     lines = tmp_path / "known.jsonl"
-    lines.write_text('{"id": "mine-1", "turns": ["Do you like green tea?", "hello there"]}\n', encoding="utf-8")
+    asked = {"mine-1": "Do you like green tea?", "mine-2": "Is it raining?", "mine-3": "Who is there?"}
+    talk = ({"id": name, "turns": [question, "hello there"]} for name, question in asked.items())
+    lines.write_text("".join(json.dumps(line) + "\n" for line in talk), encoding="utf-8")
     engine = load_engine(make_model(tmp_path / "tiny", seed=1, known=lines), settings={"rank": True})
     monkeypatch.setattr("chatbot.ranking._penalty", lambda _, candidate: 0 if candidate.neighbour else 1000)
 

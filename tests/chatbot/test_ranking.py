@@ -70,6 +70,17 @@ def test_without_the_marker_the_likelihood_alone_counts() -> None:
     assert score == pytest.approx(-4.0 / (9 / 6) ** 0.7)
 
 
+def test_what_must_not_be_said_is_passed_over() -> None:
+    """The best candidate that is fit wins; if none is, the best."""
+    contests = [contest([Candidate("Bad tea.", (6, 7), -1.0), Candidate("Green tea.", (8, 9), -2.0)])]
+
+    fit, none = (
+        rank(FakeRuntime(), FORWARDS, contests, unfit)[0][0] for unfit in (lambda t: "Bad" in t, lambda t: True)
+    )
+
+    assert (fit.text, none.text) == ("Green tea.", "Bad tea.")
+
+
 @pytest.mark.parametrize(
     ("poor", "text", "said"),
     [
