@@ -307,7 +307,8 @@ def test_consent_is_given_by_a_persons_own_command_alone() -> None:
     assert writers == {"chatbot.commands"}
     assert inserting == {"chatbot.rights", "chatbot.inbox"}  # the second where a chat gets another id
     assert not [name for name in dir(Conversations) if "consent" in name]
-    unnamed = {n for n in FILES if re.search(r"\binsert\((?!t\.|f\))", FILES[n].read_text("utf-8"))}
+    somewhere = re.compile(r"\binsert\((?!t\.|f\))|(?<!def )insert_many\(")
+    unnamed = {n for n in FILES if somewhere.search(FILES[n].read_text("utf-8"))}
     assert unnamed == READERS_OF_ROWS | {"chatbot.imports"}  # the third: chats and people
 
 

@@ -413,7 +413,9 @@ def test_a_large_import_takes_several_statements(
     """Whatever fits into one statement or batch, each turn is there once, in its order, with what it answers."""
     monkeypatch.setattr("chatbot.records._PARAMETERS", 31)
     monkeypatch.setattr(bringing, "_BATCH_ROWS", 5)
-    said = [{"from_id": f"user{number % 2}", "text": f"line {number}"} for number in range(1, 24)]
+    said: list[dict[str, object]] = [
+        {"from_id": f"user{number % 2}", "text": f"line {number}"} for number in range(1, 24)
+    ]
     path = saved(tmp_path, telegram(*said))
 
     bring_in(store, FORMATS["telegram"], [path], None, Report())
