@@ -120,7 +120,7 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     from safetensors.torch import load_file
 
     from chatbot.model import ModelConfig, build_model
-    from chatbot.tokenizer import Tokenizer
+    from chatbot.sides import load_tokenizer
 
     config = verify_model_folder(path)
     files = _read_json(path / "checksums.json")["files"]
@@ -137,7 +137,7 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
             f"{path} does not hold the weights its config describes ({reason}); "
             "restore it from its source, or train again"
         ) from error
-    tokenizer = Tokenizer.load(path / "tokenizer.json")
+    tokenizer = load_tokenizer(path)
     if len(tokenizer) != model.config.vocabulary_size:
         raise ModelFolderError(
             f"{path}/tokenizer.json has {len(tokenizer)} tokens, the model {model.config.vocabulary_size}; "

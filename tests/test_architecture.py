@@ -28,7 +28,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "chatbot.cli.learn",
     ),
     "safetensors": ("chatbot.checkpoint", "training.run", "training.trainer"),
-    "tokenizers": ("chatbot.tokenizer",),
+    "tokenizers": ("chatbot.tokenizer", "chatbot.sides"),
     "sqlalchemy": (
         "chatbot.config",  # only to write a path as a URL, inside the function
         "chatbot.tables",

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from chatbot.config import build
 from chatbot.model import EncoderDecoder
 from chatbot.tokenizer import Tokenizer
+from training.batches import Examples
 from training.corpus import Dialogue, read_dialogues
 from training.dataset import ExampleSet, tokenise
 from training.recipe import DataRecipe
@@ -81,7 +82,7 @@ def count_words(text: str) -> int:
 
 @torch.inference_mode()
 def score_replies(
-    model: EncoderDecoder, examples: ExampleSet, batch_tokens: int = 4000
+    model: EncoderDecoder, examples: Examples, batch_tokens: int = 4000
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Nats and tokens of each example's reply, in the set's order, without dropout or label smoothing."""
     device = next(model.parameters()).device
