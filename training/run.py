@@ -31,12 +31,13 @@ from safetensors import SafetensorError
 
 from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, save_model_folder, sha256
 from chatbot.errors import ChatbotError, UsageError
+from chatbot.exporting import add_graphs
 from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.tokenizer import Tokenizer
 from training.blend import blended
 from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
-from training.evaluate import evaluation_set, score_replies
+from training.evaluate import evaluation_set, prompts, score_replies
 from training.known import KnownPart
 from training.plot import draw_losses
 from training.processes import denormals_flushed, first_goes_first, joined, pick_device, rank
@@ -106,7 +107,7 @@ def train(
         began(trainer, data)
         state = _run(trainer, folder, heard)
     if rank() == 0:
-        draw_losses(folder / "metrics.jsonl", folder / "loss.png")
+        _finish(folder, data)
     return state
 
 
@@ -121,6 +122,12 @@ def _run(trainer: Trainer, folder: Path, heard: Callable[[StepReport], None]) ->
         ) from error
     except (OSError, SafetensorError) as error:
         raise ChatbotError(f"{folder} cannot be written: {error}; make room there and go on with --resume") from error
+
+
+def _finish(folder: Path, data: PreparedData) -> None:
+    draw_losses(folder / "metrics.jsonl", folder / "loss.png")
+    if asked := prompts(data.validation):
+        add_graphs(folder / "model", asked)
 
 
 def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, facts: Mapping[str, Any]) -> None:
