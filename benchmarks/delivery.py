@@ -152,6 +152,7 @@ def serve(paced: bool) -> None:
     from adapters.admission import Admission
     from adapters.telegram import Pace, TelegramAdapter
     from chatbot.access import Access, Limits
+    from chatbot.cli.serve import settle
     from chatbot.config import database_url, home
     from chatbot.conversation import Conversations
     from chatbot.guard import GuardedEngine
@@ -165,6 +166,7 @@ def serve(paced: bool) -> None:
     pace = Pace() if paced else Pace(chat_s=0.0, overall_s=0.0)
     adapter = TelegramAdapter({}, Admission(Access(), Limits(0, 0)), 5.0, pace=pace)
     spine = Conversations(store, GuardedEngine(_Thinking(), Rules.load()))
+    settle()
     block_s, work_s = asyncio.run(_until_told(adapter.run(spine)))
     store.close()
     print(json.dumps({"block_s": block_s, "work_s": work_s, "peak_mb": peak_mb(os.getpid())}))

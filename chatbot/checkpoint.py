@@ -5,6 +5,7 @@ model.safetensors   weights in half precision; large models are cut into model-0
 tokenizer.json      the `tokenizers` library's own format
 *.onnx              optional: the graphs that answer on a CPU without torch (`chatbot.graphs`, `chatbot.exporting`)
 known.jsonl         optional: dialogues whose questions are answered as they stand (`chatbot.known`)
+known.npz           and their index (`chatbot.knownindex`), which is made anew where it is missing
 provenance.json     where it comes from: recipe, data with hashes and licences, parent, figures
 checksums.json      sha256 of each of the above
 """
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from chatbot.errors import ModelFolderError, UsageError
 
 if TYPE_CHECKING:
-    from chatbot.model import Seq2Seq
+    from chatbot.model import EncoderDecoder
     from chatbot.tokenizer import Tokenizer
 
 FORMAT_VERSION = 1
@@ -35,7 +36,7 @@ class LoadedModel:
     """A model folder in memory; `model` is on the CPU, in full precision, in evaluation mode."""
 
     model_id: str
-    model: Seq2Seq
+    model: EncoderDecoder
     tokenizer: Tokenizer
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -120,14 +121,14 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from chatbot.model import ModelConfig, Seq2Seq
-    from chatbot.tokenizer import Tokenizer
+    from chatbot.model import ModelConfig, build_model
+    from chatbot.sides import load_tokenizer
 
     config = verify_model_folder(path)
     files = _read_json(path / "checksums.json")["files"]
     try:
         with torch.device("meta"):  # sizes only: first weights, drawn at random, would take longer than all the rest
-            model = Seq2Seq(ModelConfig(**config["model"]))
+            model = build_model(ModelConfig(**config["model"]))
         weights: dict[str, Any] = {}
         for name in sorted(files):
             if name.endswith(".safetensors"):
@@ -139,7 +140,7 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
             f"{path} does not hold the weights its config describes ({reason}); "
             "restore it from its source, or train again"
         ) from error
-    tokenizer = Tokenizer.load(path / "tokenizer.json")
+    tokenizer = load_tokenizer(path)
     if len(tokenizer) != model.config.vocabulary_size:
         raise ModelFolderError(
             f"{path}/tokenizer.json has {len(tokenizer)} tokens, the model {model.config.vocabulary_size}; "
@@ -160,7 +161,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def save_model_folder(
     path: Path,
-    model: Seq2Seq,
+    model: EncoderDecoder,
     tokenizer: Tokenizer,
     *,
     provenance: Mapping[str, Any],
@@ -182,7 +183,10 @@ def save_model_folder(
     _write_weights(building, model)
     tokenizer.save(building / "tokenizer.json")
     if known is not None:
+        from chatbot.known import KnownExchanges
+
         shutil.copyfile(known, building / KNOWN_FILE)
+        KnownExchanges(building / KNOWN_FILE).save_index()
     _write_json(
         building / "config.json",
         {
@@ -236,7 +240,7 @@ def put_in_place(building: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _write_weights(folder: Path, model: Seq2Seq) -> None:
+def _write_weights(folder: Path, model: EncoderDecoder) -> None:
     import torch
     from safetensors.torch import save_file
 

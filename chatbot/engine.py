@@ -196,9 +196,15 @@ def load_engine(
     def open_model(folder: Path, model_id: str) -> Engine:
         runtime = _open_runtime(folder, device, model_id)  # first: it checks the folder's checksums
         known = folder / KNOWN_FILE
-        return Seq2SeqEngine(runtime, KnownExchanges(known) if known.exists() else None, settings=settings, seed=seed)
+        exchanges = KnownExchanges(known) if known.exists() else None
+        return Seq2SeqEngine(runtime, exchanges, settings=settings, seed=seed, unfit=unfit)
 
-    return GuardedEngine(_open(model, open_model), Rules.load())
+    rules = Rules.load()
+
+    def unfit(text: str) -> bool:
+        return rules.after(text) is not None
+
+    return GuardedEngine(_open(model, open_model), rules)
 
 
 def _open_runtime(folder: Path, device: str, model_id: str) -> TextRuntime[Any]:

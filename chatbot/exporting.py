@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from chatbot.checkpoint import copy_for_change, load_model_folder, put_in_place, seal, set_in_config
 from chatbot.errors import UsageError
 from chatbot.graphs import GRAPHS, PRECISIONS, build_graphs, known_architecture
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder, ModelConfig
 from chatbot.runtime_onnx import OnnxRuntime
+from chatbot.sides import SIDES_FILE
 
 LEAST_EQUAL = 0.99  # of the tokens that the graphs choose
 _LONGEST = 24  # tokens of a reply that are compared
@@ -45,11 +46,11 @@ def add_graphs(folder: Path, prompts: Sequence[Sequence[int]], precision: str = 
         raise UsageError("graphs are compared with their model on dialogues that it has not seen; there are none")
     loaded = load_model_folder(folder)
     weights = {name: weight.numpy() for name, weight in loaded.model.state_dict().items()}
-    sizes = loaded.config["model"]
+    sizes, usual = asdict(loaded.model.config), asdict(ModelConfig(1))
     building = copy_for_change(folder)
     _remove(building)
     made = None
-    if known_architecture(sizes, weights):
+    if known_architecture(sizes, usual, weights) and not (folder / SIDES_FILE).exists():
         for kind in PRECISIONS if precision == "auto" else (precision,):
             for name, graph in build_graphs(sizes, weights, kind).items():
                 (building / f"{name}.onnx").write_bytes(graph.SerializeToString())
@@ -84,7 +85,7 @@ def _one_thread() -> Iterator[None]:
 
 @_one_thread()
 @torch.inference_mode()
-def equal_tokens(model: Seq2Seq, runtime: OnnxRuntime, prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
+def equal_tokens(model: EncoderDecoder, runtime: OnnxRuntime, prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
     """How many tokens of the replies of `runtime`, each the likeliest, `model` would have said there; and of how many.
 
     The model's own replies are not asked for: step by step it takes a hundred times as long as all steps at once.

@@ -1,6 +1,6 @@
 """The model as ONNX graphs, written node by node: what a reply needs, with no torch in it.
 
-In: weights as numpy arrays under the names of `chatbot.model.Seq2Seq`, and its sizes. Out: graphs, four a model:
+In: weights as numpy arrays, and the sizes, of `chatbot.model.seq2seq.Seq2Seq`. Out: graphs, four a model:
 
 encoder      embedded source (S, 1, E), one at a time -> keys, memory, and the first hidden states
 cells        embedded tokens (N, E) and hidden states -> hidden states
@@ -30,6 +30,8 @@ Array = NDArray[Any]
 Weights = Mapping[str, NDArray[np.float32]]
 GRAPHS = ("encoder", "cells", "attention", "output")
 PRECISIONS = ("int8", "fine", "fp32")  # quickest first
+_READ = {"vocabulary_size", "embedding_size", "cell", "attention", "dropout"}
+_READ |= {f"{side}_{what}" for side in ("encoder", "decoder") for what in ("units", "layers")}
 _OPSET, _IR = 21, 10
 _LARGEST_WEIGHT = 127
 _DIGIT = 63  # the largest of a digit, either way; 64 stands for 0
@@ -127,10 +129,13 @@ def quantised(weight: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     return np.round(weight / scale[..., None, :]).astype(np.int8), scale
 
 
-def known_architecture(config: Mapping[str, Any], weights: Weights) -> bool:
-    """Whether these graphs compute what this model computes: kinds that are known, and no parameter but theirs."""
-    kinds = (config.get("cell") in {"lstm", "gru"}, config.get("attention") in {"general", "additive"})
-    return all(kinds) and _names(config) == set(weights)
+def known_architecture(config: Mapping[str, Any], usual: Mapping[str, Any], weights: Weights) -> bool:
+    """Whether these graphs compute what this model computes: kinds that are known, and no parameter but theirs.
+
+    `usual` are the default model's sizes and kinds: whatever is not read here has to be as it is there.
+    """
+    kinds = config["cell"] in {"lstm", "gru"} and config["attention"] in {"general", "additive"}
+    return kinds and all(config[n] == usual[n] for n in usual.keys() - _READ) and _names(config) == set(weights)
 
 
 def build_graphs(config: Mapping[str, Any], weights: Weights, precision: str) -> dict[str, onnx.ModelProto]:
@@ -279,9 +284,8 @@ def _attention(config: Mapping[str, Any], weights: Weights, precision: str) -> o
     if general:
         scores_RS = graph.one("MatMul", "query", "keys")
     else:
-        query_R1H = graph.one(
-            "Unsqueeze", graph.linear("query", weights["attention.query.weight"]), np.array([1], np.int64)
-        )
+        query_RH = graph.linear("query", weights["attention.query.weight"])
+        query_R1H = graph.one("Unsqueeze", query_RH, np.array([1], np.int64))
         joint_RSH = graph.one("Tanh", graph.one("Add", query_R1H, "keys"))
         scores_RS1 = graph.one("MatMul", joint_RSH, weights["attention.energy.weight"].T.copy())
         scores_RS = graph.one("Squeeze", scores_RS1, np.array([2], np.int64))

@@ -61,9 +61,10 @@ class TorchRuntime:
     def encode(self, sources: Sequence[Sequence[int]]) -> DecoderState:
         """Read the sources, each at least one id long: the state before the first token, one row a source."""
         lengths_B = torch.tensor([len(source) for source in sources])
-        source_BS = torch.zeros(len(sources), int(lengths_B.max()), dtype=torch.long)
-        for row, source in enumerate(sources):
-            source_BS[row, : len(source)] = torch.as_tensor(source)
+        rows = [torch.as_tensor(source) for source in sources]  # ids, or vectors where the source is no text
+        source_BS = rows[0].new_zeros(len(rows), int(lengths_B.max()), *rows[0].shape[1:])
+        for row, source_S in enumerate(rows):
+            source_BS[row, : len(source_S)] = source_S
         return self._on_device(lambda: self._model.encode(source_BS.to(self.device), lengths_B))
 
     def step(self, tokens_N: NDArray[np.int64], state: DecoderState) -> tuple[NDArray[np.float32], DecoderState]:

@@ -226,9 +226,11 @@ class World:
         known = self._interaction(token)
         if known["response"] is None:
             raise RefusedError(404, 10015, "Unknown Webhook")
-        message = self._answer(known, body)
-        known["messages"][:1] = [message]
-        return message
+        for before in known["messages"][:1]:  # the same message, with another text
+            before["content"] = body["content"]
+            return before
+        known["messages"].append(self._answer(known, body))
+        return known["messages"][0]
 
     def follow_up(self, token: str, body: Json) -> Json:
         """One more message for an interaction."""

@@ -39,6 +39,7 @@ _ROWS = {
         "the first reply",
         "peak of a chat process",
     ],
+    "known": ["making the index", "loading it", "a known question", "an unknown one", "three neighbours"],
     "importing": ["reading", "preview", "import $", "import again", "export --format log", "export $"],
     "storage": [
         "`history\\(\\)`",

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from adapters.streams import is_terminal, never_fail_to_encode
-from chatbot.cli import care, database, learn, log, logs, models, people, serve, talk, transfer
+from chatbot.cli import care, database, learn, lint, log, logs, models, people, serve, talk, transfer
 from chatbot.cli.journal import log_to_stderr
 from chatbot.errors import ChatbotError, UsageError
 
-_GROUPS = (talk, serve, learn, models, transfer, log, logs, people, care, database)
+_GROUPS = (talk, serve, learn, lint, models, transfer, log, logs, people, care, database)
 
 
 class _Parser(argparse.ArgumentParser):

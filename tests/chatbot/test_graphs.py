@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from chatbot.engine import accelerated, load_engine
 from chatbot.errors import ModelFolderError, UsageError
 from chatbot.exporting import add_graphs, equal_tokens
 from chatbot.graphs import GRAPHS, build_graphs, known_architecture
+from chatbot.model import ModelConfig
 from chatbot.registry import Registry
 from chatbot.runtime import TorchRuntime
 from chatbot.runtime_onnx import OnnxRuntime
@@ -44,7 +46,7 @@ ARCHITECTURES: list[dict[str, Any]] = [
 
 def decided(tokenizer: Tokenizer, **changes: Any) -> Any:
     """A tiny model with pronounced likes and dislikes: near ties would make tests of sameness a gamble."""
-    model = tiny_model(len(tokenizer), embedding_size=17, encoder_units=13, decoder_units=23, **changes)
+    model: Any = tiny_model(len(tokenizer), embedding_size=17, encoder_units=13, decoder_units=23, **changes)
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(3)
@@ -164,12 +166,13 @@ def test_an_unknown_architecture_has_no_graphs(tokenizer: Tokenizer) -> None:
     """A parameter or a kind that the graphs do not compute, or one that is missing, is not passed over."""
     model = tiny_model(len(tokenizer))
     weights = {name: weight.numpy() for name, weight in model.state_dict().items()}
-    sizes = {"cell": "lstm", "attention": "general", "encoder_layers": 1, "decoder_layers": 1}
+    sizes, usual = asdict(model.config), asdict(ModelConfig(1))
 
-    assert known_architecture(sizes, weights)
-    assert not known_architecture({**sizes, "cell": "transformer"}, weights)
-    assert not known_architecture(sizes, {**weights, "gate.weight": weights["combine.weight"]})
-    assert not known_architecture({**sizes, "decoder_layers": 2}, weights)
+    assert known_architecture(sizes, usual, weights)
+    assert not known_architecture({**sizes, "cell": "rnn"}, usual, weights)
+    assert not known_architecture({**sizes, "form": "cho"}, usual, weights)
+    assert not known_architecture(sizes, usual, {**weights, "gate.weight": weights["combine.weight"]})
+    assert not known_architecture({**sizes, "decoder_layers": 2}, usual, weights)
 
 
 def test_nothing_to_compare_on_is_refused(model_folder: Path) -> None:

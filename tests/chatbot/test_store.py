@@ -192,7 +192,7 @@ def test_latest_chat_is_the_last_one_written_in(store: ConversationStore) -> Non
 
 
 def test_stats_count_everything(store: ConversationStore) -> None:
-    """Chats and messages by platform, replies by model, ratings, corrections, learnable and left out."""
+    """Chats and messages by platform, replies by model, ratings, corrections."""
     talk(store, "hi", "hello", "how?", "well")
     store.rate("terminal", "default", "me", 1)
     store.teach("terminal", "default", "me", "fine")
@@ -204,8 +204,7 @@ def test_stats_count_everything(store: ConversationStore) -> None:
     assert stats.chats == {"terminal": 1, "discord": 1}
     assert stats.messages == {"terminal": 2, "discord": 1}
     assert stats.replies == {"m1": 3}
-    assert (stats.liked, stats.disliked, stats.corrections, stats.learnable) == (1, 1, 1, 1)
-    assert stats.left_out == {"unrated bot reply": 1, "platform forbids": 1}
+    assert (stats.liked, stats.disliked, stats.corrections) == (1, 1, 1)
 
 
 def test_memory_store_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
