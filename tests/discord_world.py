@@ -226,11 +226,12 @@ class World:
         known = self._interaction(token)
         if known["response"] is None:
             raise RefusedError(404, 10015, "Unknown Webhook")
-        for before in known["messages"][:1]:  # the same message, with another text
-            before["content"] = body["content"]
-            return before
-        known["messages"].append(self._answer(known, body))
-        return known["messages"][0]
+        messages: list[Json] = known["messages"]
+        if messages:  # the same message, with another text
+            messages[0]["content"] = body["content"]
+        else:
+            messages.append(self._answer(known, body))
+        return messages[0]
 
     def follow_up(self, token: str, body: Json) -> Json:
         """One more message for an interaction."""
