@@ -101,17 +101,18 @@ def test_what_loses_although_it_is_likelier(poor: str, text: str, said: list[str
 
 
 def test_a_neighbour_has_to_fit_and_to_be_near() -> None:
-    """A known reply to a similar question is scored by the net like the others, less what its question falls short."""
+    """A known reply to a similar question is as likely as the likeliest, and better or worse by the similarity."""
     runtime = FakeRuntime()
-    known = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.95)
-    far = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.3)
-    value = runtime.log_prob([7, 8], [6, 6])
-    drawn = Candidate("Green tea or black?", (8, 9), value - 1.0)
+    known = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.7)
+    far = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.5)
+    drawn = Candidate("Green tea or black?", (8, 9), -5.0)
 
     near = rank(runtime, FORWARDS, [contest([drawn, known])])[0][0]
     other = rank(runtime, FORWARDS, [contest([drawn, far])])[0][0]
+    copied = rank(runtime, FORWARDS, [contest([drawn, known], said=["Peppermint, says the kettle!"])])[0][0]
 
-    assert (near.neighbour, other.neighbour) == ("tea-1", None)
+    assert (near.neighbour, other.neighbour, copied.neighbour) == ("tea-1", None, None)
+    assert runtime.rows_stepped == []
 
 
 @settings(deadline=None, max_examples=20)
