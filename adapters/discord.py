@@ -71,12 +71,12 @@ class DiscordAdapter:
                 spine,
                 outbound,
                 self.name,
-                resend=True,
+                resend=outbound.may_repeat,
                 drain_seconds=self._drain_seconds,
                 merge_burst_s=self._settings.merge_burst_s,
             ) as lanes:
                 inbound = DiscordInbound(client, spine, self._admission, lanes, self._settings, self._pace)
-                client.attach(inbound, DiscordCommands(spine, self._admission, lanes, outbound, inbound, self._pace))
+                client.attach(inbound, DiscordCommands(spine, self._admission, lanes, inbound, self._pace))
                 tasks += [asyncio.create_task(inbound.run()), asyncio.create_task(_connect(client))]
                 try:
                     await asyncio.wait((refused, *tasks), return_when=asyncio.FIRST_COMPLETED)

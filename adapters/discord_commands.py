@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import discord
@@ -20,7 +21,7 @@ from adapters.admission import Admission
 from adapters.base import Spine
 from adapters.courtesy import too_fast
 from adapters.discord_inbound import PLATFORM, DiscordInbound, decide
-from adapters.discord_outbound import NETWORK_ERRORS, DiscordOutbound, interaction_key, is_private
+from adapters.discord_outbound import NETWORK_ERRORS, interaction_key, is_private, ticket_for
 from adapters.discord_settings import Pace
 from adapters.discord_text import storable
 from adapters.lanes import Lanes, where
@@ -76,14 +77,12 @@ class DiscordCommands:
         spine: Spine,
         admission: Admission,
         lanes: Lanes,
-        outbound: DiscordOutbound,
         inbound: DiscordInbound,
         pace: Pace,
     ) -> None:
         self._spine = spine
         self._admission = admission
         self._lanes = lanes
-        self._outbound = outbound
         self._inbound = inbound
         self._pace = pace
 
@@ -97,7 +96,8 @@ class DiscordCommands:
             sender=str(interaction.user.id),
             text=storable(text),
             message_id=interaction_key(interaction),
-            sent_at=interaction.created_at,
+            sent_at=datetime.now(UTC),  # By our clock, which tells, too, how long Discord still waits for the answer.
+            ticket=ticket_for(interaction, text),
         )
         verdict = decide(self._admission, message, interaction.user, interaction.guild, interaction.channel)
         if verdict != "welcome":
@@ -110,7 +110,6 @@ class DiscordCommands:
         await asyncio.wait([accepting], timeout=self._pace.defer)
         if accepting.done() and accepting.exception() is None and not accepting.result():
             return None
-        self._outbound.expect(interaction)
         with suppress(discord.InteractionResponded, *_NO_MATTER):
             await interaction.response.defer(ephemeral=is_private(text), thinking=True)
         if await accepting:

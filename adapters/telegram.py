@@ -86,7 +86,7 @@ class TelegramAdapter:
                 spine,
                 outbound,
                 PLATFORM,
-                resend=False,
+                resend=lambda *_: False,
                 drain_seconds=self._drain_seconds,
                 merge_burst_s=self._settings.merge_burst_s,
             )

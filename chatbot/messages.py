@@ -17,7 +17,8 @@ class Message:
     """What a person wrote, as the adapter saw it.
 
     `chat`, `sender` and `message_id` are the platform's own identifiers; the store keeps keyed hashes of people.
-    `options` are decode settings for this one reply, such as ``{"temperature": 0.7}``.
+    `options` are decode settings for this one reply, such as ``{"temperature": 0.7}``. `ticket` is what the platform
+    has given for a place in which it waits for the reply, if there is one; it is kept until the reply is out.
     """
 
     platform: str
@@ -29,6 +30,7 @@ class Message:
     reply_to: str | None = None
     thread: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    ticket: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

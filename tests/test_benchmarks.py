@@ -78,7 +78,7 @@ def test_a_quick_run_of_delivery_loses_and_doubles_nothing() -> None:
     run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=300)
 
     assert run.returncode == 0, run.stderr
-    speed = r"^\| (\d+) \| [\w' ]+ \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| [\d.]+ \| [\d.]+ \| (\d+) \|$"
+    speed = r"^\| (\d+) \| [\w' ]+ \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| [\d.]+ \| [\d.]+ \| ([\d.]+) \| (\d+) \|$"
     speeds = re.findall(speed, run.stdout, re.M)
     assert len(speeds) == 2, run.stdout
     assert all(float(figure) > 0 for row in speeds for figure in row), run.stdout

@@ -16,28 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chatbot.tokenizer import REVERSED, Tokenizer
+from training.batches import EXACT_FROM, Batch, Ids, cuts
 from training.corpus import Dialogue
 from training.recipe import DataRecipe
 
-Ids = NDArray[np.int64]
 _CHUNK = 2000  # dialogues tokenised at a time: bounds the memory of preparation
-_EXACT_FROM = 50_000  # examples from which batches of one exact source length are still full
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step's worth; `source_BS` is padded behind `lengths_B`, `target_BT` with -1 behind each end mark."""
-
-    source_BS: Ids
-    lengths_B: Ids
-    input_BT: Ids  # <s> and the target without its end mark
-    target_BT: Ids
-    taught_B: NDArray[np.bool_]  # rows from the log: what is to change; the others are rehearsal
-
-    @property
-    def target_tokens(self) -> int:
-        """Tokens that count towards the loss."""
-        return int((self.target_BT >= 0).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +113,6 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
     )
 
 
-def _cuts(widths: Ids, batch_tokens: int, groups: Ids) -> list[int]:
-    """Where to cut rows of `widths` so that no batch is over `batch_tokens` padded tokens or mixes two `groups`."""
-    cuts: list[int] = []
-    first, widest = 0, 0
-    for place, (width, group) in enumerate(zip(widths.tolist(), groups.tolist(), strict=True)):
-        widest = max(widest, width)
-        if place > first and (group != groups[first] or (place - first + 1) * widest > batch_tokens):
-            cuts.append(place)
-            first, widest = place, width
-    return cuts
-
-
 class ExampleSet:
     """The targets of a corpus with the shape of their contexts, and batches of them.
 
@@ -216,9 +187,9 @@ class ExampleSet:
             chosen = np.concatenate((chosen, *odd))
         target = self._target_sizes[chosen]
         order = np.lexsort((rng.random(len(chosen)), target // 4, source))
-        exact = len(chosen) >= _EXACT_FROM
-        cuts = _cuts(target[order], batch_tokens, source[order] if exact else np.zeros_like(order))
-        batches = np.split(chosen[order], cuts) if len(order) else []
+        exact = len(chosen) >= EXACT_FROM
+        places = cuts(target[order], batch_tokens, source[order] if exact else np.zeros_like(order))
+        batches = np.split(chosen[order], places) if len(order) else []
         shuffled = rng.permutation(len(batches))
         return [batches[i] for i in shuffled]
 
@@ -295,6 +266,6 @@ class ExampleSet:
     def in_order(self, batch_tokens: int) -> Iterator[tuple[Ids, Batch]]:
         """Every example once, clean, near lengths together: for evaluation."""
         order = np.lexsort((self._target_sizes[: len(self)], self._shapes[0][1]))
-        cuts = _cuts(self._target_sizes[order], batch_tokens, np.zeros_like(order))
-        for examples in np.split(order, cuts) if len(order) else []:
+        places = cuts(self._target_sizes[order], batch_tokens, np.zeros_like(order))
+        for examples in np.split(order, places) if len(order) else []:
             yield examples, self.batch(examples, 0, clean=True)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
 from training import dataset
+from training.batches import Batch
 from training.corpus import Dialogue
-from training.dataset import Batch, ExampleSet, TokenisedCorpus, roughen, tokenise
+from training.dataset import ExampleSet, TokenisedCorpus, roughen, tokenise
 from training.recipe import DataRecipe
 
 TINY = tiny_tokenizer()
@@ -82,7 +83,7 @@ def test_batches_are_padded_and_shifted() -> None:
 @pytest.mark.parametrize("exact_from", [1, 10**9])
 def test_an_epoch_shows_everything_once(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
     """At weight 1 every example is in an epoch exactly once, however batches are cut."""
-    monkeypatch.setattr(dataset, "_EXACT_FROM", exact_from)
+    monkeypatch.setattr(dataset, "EXACT_FROM", exact_from)
     examples = examples_of([talk("a" * n, "b" * (n % 7 + 1), "c") for n in range(1, 60)], max_reply_copies=1009)
 
     for epoch in range(3):
@@ -93,7 +94,7 @@ def test_an_epoch_shows_everything_once(monkeypatch: pytest.MonkeyPatch, exact_f
 
 def test_exact_lengths_need_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large sets are cut into batches of one source length, with noise too, so that nothing is padded."""
-    monkeypatch.setattr(dataset, "_EXACT_FROM", 1)
+    monkeypatch.setattr(dataset, "EXACT_FROM", 1)
     examples = examples_of([talk("a" * n, "Bb, c!", "c") for n in range(1, 60)], noise=0.5, max_reply_copies=1009)
 
     for positions in examples.epoch(1, 41):
@@ -105,7 +106,7 @@ def test_exact_lengths_need_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("exact_from", [1, 10**9])
 def test_batches_keep_their_bound(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
     """No batch holds more padded target tokens than asked for, unless a single reply does."""
-    monkeypatch.setattr(dataset, "_EXACT_FROM", exact_from)
+    monkeypatch.setattr(dataset, "EXACT_FROM", exact_from)
     examples = examples_of([talk("a" * n, "b " * (n % 13 + 1)) for n in range(1, 60)])
 
     for positions in examples.epoch(0, 17):

@@ -18,11 +18,13 @@ from torch.nn import functional as F
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.model import EncoderDecoder, Seq2Seq
 from chatbot.tokenizer import Tokenizer
+from training.batches import Batch, Ids
 from training.corpus import Dialogue
-from training.dataset import Batch, ExampleSet, Ids, tokenise
+from training.dataset import ExampleSet, tokenise
 from training.loss import REHEARSAL_WEIGHT, LossModule, SoftmaxSampler
+from training.methods import cosine
 from training.recipe import DataRecipe, OptimiserRecipe
-from training.trainer import StepReport, Trainer, learning_rate
+from training.trainer import StepReport, Trainer
 
 TINY = tiny_tokenizer()
 
@@ -284,14 +286,14 @@ def test_the_learning_rate_rises_and_falls() -> None:
     """Linear up to the peak at the end of warm-up, half a cosine down to nothing, the middle at half the peak."""
     recipe = OptimiserRecipe(steps=110, warmup_steps=10, learning_rate=0.5)
 
-    rates = [learning_rate(step, recipe) for step in range(111)]
+    rates = [cosine(step, 1.0, recipe) for step in range(111)]
 
     assert [pytest.approx(0.05 * n) for n in range(1, 11)] == rates[:10]
     assert rates[10] == max(rates) == 0.5
     assert rates[60] == pytest.approx(0.25)
     assert rates[110] == pytest.approx(0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate(0, OptimiserRecipe(warmup_steps=0, learning_rate=0.5)) == 0.5
+    assert cosine(0, 1.0, OptimiserRecipe(warmup_steps=0, learning_rate=0.5)) == 0.5
 
 
 def loss_call(smoothing: float = 0.0, **more: Any) -> tuple[LossModule, tuple[torch.Tensor, ...], torch.Tensor]:
@@ -350,7 +352,7 @@ def test_sampling_is_right_on_average() -> None:
     (full,) = torch.autograd.grad(F.cross_entropy(F.linear(features, weight, bias), targets), bias)
     sampler, mean = SoftmaxSampler(torch.ones(23), 17), torch.zeros(23)
     for _ in range(400):
-        (gradient,) = torch.autograd.grad(sampler.loss(features, targets, weight, bias), bias)
+        (gradient,) = torch.autograd.grad(sampler.losses(features, targets, weight, bias).mean(), bias)
         mean += gradient / 400
 
     assert F.cosine_similarity(full, mean, dim=0) > 0.95
