@@ -194,7 +194,7 @@ def _asked(
         "exact": right,
         "bleu": bleu(said, list(wanted.values())),
         "loss_per_token": float(nats.sum() / tokens.sum()),
-        "perplexity": float(np.exp(nats.sum() / tokens.sum())),
+        "perplexity": _exp(nats.sum() / tokens.sum()),
         "examples": [list(item) for item in zip(list(wanted)[:5], said[:5], strict=True)],
     }
 
@@ -221,9 +221,13 @@ def _by_bucket(model: EncoderDecoder, data: PreparedPairs, recipe: Recipe) -> li
     rows: list[Mapping[str, Any]] = []
     for place, bucket in enumerate(recipe.pairs.buckets):
         here = examples.buckets == place
-        perplexity = float(np.exp(nats[here].sum() / tokens[here].sum())) if here.any() else None
+        perplexity = _exp(nats[here].sum() / tokens[here].sum()) if here.any() else None
         rows.append({"bucket": list(bucket), "pairs": int(here.sum()), "perplexity": perplexity})
     return rows
+
+
+def _exp(nats: float) -> float:
+    return math.exp(min(700.0, nats))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
