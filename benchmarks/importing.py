@@ -84,27 +84,31 @@ def measure(folder: str) -> None:
         "import": lambda: bring_in(store, kind, [path], "a benchmark", Report()),
         "import again": lambda: bring_in(store, kind, [path], "a benchmark", Report()),
     }
-    found = {name: _timed(step) for name, step in steps.items()}
+    found = {name: _timed(name, step) for name, step in steps.items()}
     with open(os.devnull, "w", encoding="utf-8") as out:
 
         def write_log() -> None:
             for _, record in store.dump():
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-        found["export --format log"] = _timed(write_log)
+        found["export --format log"] = _timed("export --format log", write_log)
     pairs = Path(folder) / "pairs.jsonl"
-    found["export"] = _timed(lambda: export_pairs(store, LearnSettings(), pairs, 6, name="export", kept=False))
+    found["export"] = _timed(
+        "export", lambda: export_pairs(store, LearnSettings(), pairs, 6, name="export", kept=False)
+    )
     store.close()
     print(json.dumps(found))
 
 
-def _timed(step: Callable[[], object]) -> tuple[float, float]:
+def _timed(name: str, step: Callable[[], object]) -> tuple[float, float]:
     """Seconds, and the most physical memory that this process has held by then, in MB."""
     from benchmarks.start import peak_mb
 
     begin = time.perf_counter()
     step()
-    return time.perf_counter() - begin, peak_mb(os.getpid())
+    seconds = time.perf_counter() - begin
+    print(f"  {name}: {seconds:.0f} s", file=sys.stderr)
+    return seconds, peak_mb(os.getpid())
 
 
 def _tables(found: list[tuple[int, dict[str, tuple[float, float]]]]) -> str:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DataError, IntegrityError
 
 from chatbot import tables as t
-from chatbot.records import Records, now, storable
+from chatbot.records import Records, insert_many, now, storable
 
 LOG_VERSION = 1
 # Kind of line -> what several are called. In this order each line refers to none after it.
@@ -247,7 +247,7 @@ def _insert(
         return 0
     try:
         with connection.begin_nested():
-            connection.execute(insert(table), [row for _, row in rows])
+            insert_many(connection, list(table.c), [list(row.values()) for _, row in rows])
         return len(rows)
     except (IntegrityError, DataError):
         pass

@@ -169,8 +169,7 @@ class Commands:
         return say.rated[rating] if done else say.no_reply_yet
 
     def _stats(self, argument: str, message: Message, say: Wording) -> str:
-        held = self._store.stats(self._policy)
-        reasons = ", ".join(f"{reason} {count}" for reason, count in held.left_out.items())
+        held = self._store.stats()
         return say.stats.format(
             chats=sum(held.chats.values()),
             messages=sum(held.messages.values()),
@@ -178,9 +177,6 @@ class Commands:
             liked=held.liked,
             disliked=held.disliked,
             corrections=held.corrections,
-            learnable=held.learnable,
-            left_out=sum(held.left_out.values()),
-            reasons=f" ({reasons})" if reasons else "",
         )
 
 

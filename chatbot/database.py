@@ -2,7 +2,8 @@
 
 SQLite: write-ahead log, every commit synced (FULL), five seconds of patience for another process, foreign keys on,
 freed text overwritten. A writing transaction takes the write lock at its start (BEGIN IMMEDIATE): one that reads
-first and then writes would fail at once, whatever the patience.
+first and then writes would fail at once, whatever the patience. Our own processes stand in line for it:
+`chatbot.writers`.
 
 PostgreSQL: the same rule of one writer at a time, by an advisory lock that a writing transaction takes at its start.
 So what reads first and then writes needs no retry there either, and ids are committed in their order, on which the

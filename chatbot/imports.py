@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, func, select, text, update
 
 from chatbot import tables as t
 from chatbot.identity import keyed_hash
 from chatbot.importers.records import IMPORT_PLATFORM, Row
-from chatbot.records import Records, now, storable
-
-_PARAMETERS = 500  # of an IN list: far below what any database takes
+from chatbot.records import Records, insert_many, now, one_of, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,19 @@ class _Stored(NamedTuple):
 
 
 _Key = tuple[int, str]  # the row of the chat, and the source's id of the message
-_Values = list[dict[str, Any]]
+_Place = tuple[int, int, str, int | None, int]  # the first of these columns
+_COLUMNS = (
+    t.message.c.id,
+    t.message.c.chat_id,
+    t.message.c.platform_message_id,
+    t.message.c.reply_to_id,
+    t.message.c.context_start,
+    t.message.c.person_id,
+    t.message.c.import_batch_id,
+    t.message.c.role,
+    t.message.c.text,
+    t.message.c.created_at,
+)
 
 
 class ImportRecords(Records):
@@ -64,11 +74,15 @@ class ImportRecords(Records):
                     new.setdefault(key, row)
             people = self._imported_people(connection, platform, batch, {row.speaker for row in new.values()}, at)
             ends = _ends(connection, {chat for chat, _ in new} - fresh)
-            values = _values(new, _reserve(connection, len(new)), known, ends)
-            for value, row in zip(values, new.values(), strict=True):
-                value.update(person_id=people[row.speaker], import_batch_id=batch, created_at=row.sent_at or at)
-            if values:
-                connection.execute(insert(t.message), values)
+            placed = _placed(new, _reserve(connection, len(new)), known, ends)
+            insert_many(
+                connection,
+                _COLUMNS,
+                [
+                    (*place, people[row.speaker], batch, "user", storable(row.text), row.sent_at or at)
+                    for place, row in zip(placed, new.values(), strict=True)
+                ],
+            )
             before = [(known[key], row) for key, row in keyed if key in known]
             _grow(connection, before, at)
             _declare(connection, batch, [stored.id for stored, _ in before])
@@ -93,11 +107,6 @@ class ImportRecords(Records):
         return {name: ids[key] for name, key in keys.items()}
 
 
-def _slices(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), _PARAMETERS):
-        yield items[start : start + _PARAMETERS]
-
-
 def _ensure(
     connection: Connection, table: Table, keys: Iterable[str], rest: Mapping[str, Any]
 ) -> tuple[dict[str, int], set[int]]:
@@ -106,16 +115,13 @@ def _ensure(
     same = [table.c[name] == rest[name] for name in ("platform", "thread") if name in rest]
 
     def find(missing: Sequence[str]) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for some in _slices(missing):
-            query = select(table.c.key, table.c.id).where(table.c.key.in_(some), *same)
-            found.update((key, number) for key, number in connection.execute(query))
-        return found
+        query = select(table.c.key, table.c.id).where(one_of(connection, table.c.key, missing), *same)
+        return dict(connection.execute(query).all())
 
     found = find(wanted)
     missing = [key for key in wanted if key not in found]
-    if missing:
-        connection.execute(insert(table), [{**rest, "key": key} for key in missing])
+    columns = [table.c.key, *(table.c[name] for name in rest)]
+    insert_many(connection, columns, [(key, *rest.values()) for key in missing])
     made = find(missing)
     return found | made, set(made.values())
 
@@ -134,33 +140,30 @@ def _known(connection: Connection, keyed: Sequence[tuple[_Key, Row]], fresh: Col
     m = t.message
     known = {}
     for chat, names in wanted.items():
-        for some in _slices(sorted(names)):
-            query = select(m.c.platform_message_id, m.c.id, m.c.context_start, m.c.text, m.c.deleted_at)
-            here = query.where(m.c.chat_id == chat, m.c.platform_message_id.in_(some))
-            for name, number, start, words, deleted in connection.execute(here):
-                known[chat, name] = _Stored(number, start, words, deleted is not None)
+        query = select(m.c.platform_message_id, m.c.id, m.c.context_start, m.c.text, m.c.deleted_at.is_not(None))
+        here = query.where(m.c.chat_id == chat, one_of(connection, m.c.platform_message_id, names))
+        for name, *stored in connection.execute(here):
+            known[chat, name] = _Stored(*stored)
     return known
 
 
 def _ends(connection: Connection, chats: Collection[int]) -> dict[int, tuple[int, int]]:
     """The last row of each chat, and where the dialogue began that it is in."""
     m = t.message
-    ends: dict[int, tuple[int, int]] = {}
-    for some in _slices(sorted(chats)):
-        last = select(func.max(m.c.id)).where(m.c.chat_id.in_(some)).group_by(m.c.chat_id)
-        query = select(m.c.chat_id, m.c.id, m.c.context_start).where(m.c.id.in_(last))
-        ends |= {chat: (number, start) for chat, number, start in connection.execute(query)}
-    return ends
+    # One look into the index for each chat; a maximum by group would go through all rows of the chats.
+    last = select(func.max(m.c.id)).where(m.c.chat_id == t.chat.c.id).correlate(t.chat)
+    query = select(m.c.chat_id, m.c.id, m.c.context_start).join_from(t.chat, m, m.c.id == last.scalar_subquery())
+    found = connection.execute(query.where(one_of(connection, t.chat.c.id, chats)))
+    return {chat: (number, start) for chat, number, start in found}
 
 
-def _values(
+def _placed(
     new: Mapping[_Key, Row], ids: Sequence[int], known: Mapping[_Key, _Stored], ends: dict[int, tuple[int, int]]
-) -> _Values:
+) -> Iterator[_Place]:
     """The columns that follow from what is in the chat: numbers, answers, and where the context begins."""
     placed: dict[_Key, tuple[int, int]] = {}
-    values: _Values = []
     for number, (key, row) in zip(ids, new.items(), strict=True):
-        chat = key[0]
+        chat, name = key
         last, start = ends.get(chat, (0, 0))
         if row.begins:
             start = last
@@ -174,18 +177,7 @@ def _values(
                 context = start if answered > start else asked[1]
         placed[key] = (number, context)
         ends[chat] = (number, start)
-        values.append(
-            {
-                "id": number,
-                "chat_id": chat,
-                "platform_message_id": key[1],
-                "reply_to_id": answered,
-                "role": "user",
-                "text": storable(row.text),
-                "context_start": context,
-            }
-        )
-    return values
+        yield number, chat, name, answered, context
 
 
 def _reserve(connection: Connection, count: int) -> Sequence[int]:
@@ -215,6 +207,5 @@ def _declare(connection: Connection, batch: int, numbers: Sequence[int]) -> None
     if not numbers or connection.scalar(select(b.c.declaration).where(b.c.id == batch)) is None:
         return
     undeclared = t.message.c.import_batch_id.in_(select(b.c.id).where(b.c.declaration.is_(None)))
-    for some in _slices(numbers):
-        here = t.message.c.id.in_(some)
-        connection.execute(update(t.message).where(here, undeclared).values(import_batch_id=batch))
+    here = one_of(connection, t.message.c.id, numbers)
+    connection.execute(update(t.message).where(here, undeclared).values(import_batch_id=batch))

@@ -187,7 +187,16 @@ def _talk() -> Select[*tuple[Any, ...]]:
     rating = select(func.coalesce(func.sum(t.feedback.c.rating), 0)).where(t.feedback.c.message_id == m.c.id)
     return (
         select(
-            m,
+            m.c.id,
+            m.c.chat_id,
+            m.c.role,
+            m.c.person_id,
+            m.c.text,
+            m.c.reply_to_id,
+            m.c.context_start,
+            m.c.created_at,
+            m.c.deleted_at,
+            m.c.import_batch_id,
             t.chat.c.platform,
             t.chat.c.key,
             asked.c.person_id.label("asked_by"),

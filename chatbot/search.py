@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from chatbot.records import Records, storable
 
 PSEUDONYM_DIGITS = 12  # of the 64 of a keyed hash: two of a million people share these once in 500 logs
 _INDEXED_CHARACTERS = 3  # shorter words have no piece in the index
+_FILL_S = 1.0  # of indexing before a search; it takes longer to index a text than to read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,15 @@ class SearchRecords(Records):
         return [_shown(row) for row in reversed(rows)]
 
     def _fill_text_index(self) -> None:
-        """Index what was written since the last search, a little at a time, for others write meanwhile."""
+        """Index what was written since the last search, a little at a time, for others write meanwhile.
+
+        After a large import many searches do it together: what is still lacking is read.
+        """
         if self._engine.dialect.name != "sqlite":
             return
+        end = time.monotonic() + _FILL_S
         try:
-            while True:
+            while time.monotonic() < end:
                 with self._writing() as connection:
                     if textindex.fill(connection) < textindex.FILL_ROWS:
                         return

@@ -17,7 +17,6 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, se
 from chatbot import tables as t
 from chatbot.archive import ArchiveRecords
 from chatbot.imports import ImportRecords
-from chatbot.learnable import DEFAULT_POLICY, LeftOut, Rule
 from chatbot.learning import LearningRecords
 from chatbot.messages import Message, Reply
 from chatbot.pairs import is_talk
@@ -45,8 +44,6 @@ class StoreStats:
     liked: int
     disliked: int
     corrections: int
-    learnable: int
-    left_out: Mapping[LeftOut, int]
 
 
 class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRecords, SearchRecords):
@@ -203,8 +200,8 @@ class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRe
         with self._reading() as connection:
             return connection.scalar(query.where(last.is_not(None)).order_by(last.desc()).limit(1))
 
-    def stats(self, policy: Mapping[str, Rule] = DEFAULT_POLICY) -> StoreStats:
-        """Counts of everything, learnable replies under `policy` among them. Reads the whole log."""
+    def stats(self) -> StoreStats:
+        """Counts of everything. What of it may be learnt from, only `learnable_pairs` can tell, row by row."""
         m = t.message
         by_platform = select(t.chat.c.platform, func.count()).group_by(t.chat.c.platform)
         with self._reading() as connection:
@@ -217,8 +214,6 @@ class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRe
             corrections = connection.scalar(
                 select(func.count()).select_from(t.correction).where(t.correction.c.deleted_at.is_(None))
             )
-        pairs = self.learnable_pairs(policy, context_turns=1)
-        learnable = sum(1 for _ in pairs)
         return StoreStats(
             chats=chats,
             messages=messages,
@@ -226,8 +221,6 @@ class ConversationStore(PeopleRecords, LearningRecords, ImportRecords, ArchiveRe
             liked=ratings.get(1, 0),
             disliked=ratings.get(-1, 0),
             corrections=corrections or 0,
-            learnable=learnable,
-            left_out=pairs.left_out,
         )
 
     def _rate(self, connection: Connection, reply: int, person: int, rating: int) -> None:

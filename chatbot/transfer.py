@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Integer, Table, func, insert, select, text
+from sqlalchemy import Connection, Integer, Table, func, select, text
 
 from chatbot.database import explained, in_memory, open_engine, place, reader, writer
 from chatbot.errors import DatabaseError, UsageError
+from chatbot.records import insert_many
 from chatbot.schema import exists, require_current
 from chatbot.tables import metadata
 
@@ -55,13 +56,10 @@ def _copy(old: Connection, new: Connection, table: Table, target: str) -> int:
     """All rows of a table in the order of their keys, in which none points to a later one; how many."""
     count = 0
     query = select(table).order_by(*table.primary_key)
-    rows = old.execute(query, execution_options={"yield_per": _BATCH_ROWS}).mappings()
+    rows = old.execute(query, execution_options={"yield_per": _BATCH_ROWS})
     for batch in rows.partitions(_BATCH_ROWS):
         with explained(target):
-            new.execute(insert(table), [dict(row) for row in batch])
-        if count == 0 and new.dialect.name == "postgresql":
-            # Else the server goes on checking references as in an empty table, from its first row to its last.
-            new.execute(text(f"ANALYZE {table.name}"))
+            insert_many(new, list(table.c), batch)
         count += len(batch)
     with explained(target):
         arrived = new.scalar(select(func.count()).select_from(table))

@@ -40,7 +40,7 @@ class Wording:
     taught: dict[str, str]
     rated: dict[int, str]
     no_reply_yet: str
-    stats: str  # {chats} {messages} {replies} {liked} {disliked} {corrections} {learnable} {left_out}{reasons}
+    stats: str  # {chats} {messages} {replies} {liked} {disliked} {corrections}
     unknown: str  # {name}
     busy: str
 
@@ -120,7 +120,7 @@ it; backups keep it until they are deleted, and I am not always told when you de
     rated={1: "Glad you liked it.", -1: "Sorry. /teach TEXT tells me what to say instead."},
     no_reply_yet="I have not said anything here yet: write to me first, then tell me about my reply.",
     stats="Stored: chats {chats}, messages {messages}, replies {replies}; liked {liked}, disliked {disliked}, "
-    "corrected {corrections}. Replies to learn from {learnable}, left out {left_out}{reasons}.",
+    "corrected {corrections}.",
     unknown="I don't know the command /{name}; /help lists those I do know.",
     busy="I am busy with other conversations right now. Please try again in a moment.",
 )
@@ -189,7 +189,7 @@ CHINESE = Wording(
     rated={1: "很高兴你喜欢。", -1: "抱歉。用 /teach 内容 告诉我应该怎么说。"},
     no_reply_yet="我在这里还没说过话：请先写点什么，再评价我的回答。",
     stats="已保存：聊天 {chats} 个，消息 {messages} 条，回答 {replies} 条；好评 {liked}，差评 {disliked}，"
-    "纠正 {corrections}。可以学习的回答 {learnable} 条，不用的 {left_out} 条{reasons}。",
+    "纠正 {corrections}。",
     unknown="我不认得命令 /{name}；/help 中文 列出我认得的命令。",
     busy="我正忙着和别人聊天，请稍后再试。",
 )

@@ -182,10 +182,10 @@ def test_log_out_and_in_again(home: Path, tmp_path: Path, capsys: pytest.Capture
     stored = run_here(capsys, "import", "jsonl", file, "--consent", "our own words")
     assert (stored.code, stored.out, stored.err) == (0, "1 dialogues with 2 turns stored\n", "")
     assert rows(home, "SELECT source, declaration FROM import_batch") == [("log.jsonl", "our own words")]
-    stats = json.loads(run_here(capsys, "stats", "--json").out)
+    stats = json.loads(run_here(capsys, "stats", "--learnable", "--json").out)
     assert stats["messages"] == {"import": 2, "terminal": 2}
-    assert stats["learnable"] == 2
-    assert "learnable    2" in run_here(capsys, "stats").lines
+    assert (stats["learnable"], stats["left_out"]) == (2, {"unrated bot reply": 1})
+    assert "learnable    2" in run_here(capsys, "stats", "--learnable").lines
 
 
 def test_database_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

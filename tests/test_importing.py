@@ -49,7 +49,7 @@ def samples(folder: Path) -> dict[str, tuple[str, Path]]:
 
 def learnable(capsys: Capture) -> int:
     """How many replies may be learnt from."""
-    return int(json.loads(run_here(capsys, "stats", "--json").out)["learnable"])
+    return int(json.loads(run_here(capsys, "stats", "--learnable", "--json").out)["learnable"])
 
 
 def test_the_guide_has_a_sample_of_every_format(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 
 from chatbot.checkpoint import KNOWN_FILE, sha256
 from chatbot.errors import UsageError
+from chatbot.exporting import add_graphs
 from chatbot.model import ModelConfig
 from chatbot.tokenizer import Tokenizer
 from training.batches import PreparedData
-from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
+from training.corpus import Dialogue, ReadReport, asked_otherwise, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
-from training.evaluate import evaluation_set
+from training.evaluate import evaluation_set, prompts
 from training.known import KnownPart
 from training.recipe import Recipe
 from training.vocabulary import train_tokenizer, with_markers
@@ -74,6 +75,12 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None) -> Prepar
     return PreparedData(training, evaluation_set(_validation_part(recipe, paths), known, recipe.data), known, facts)
 
 
+def finish(recipe: Recipe, folder: Path, data: PreparedData, device: str) -> None:
+    """Give the model its graphs."""
+    if asked := prompts(data.validation):
+        add_graphs(folder / "model", asked)
+
+
 def _validation_part(recipe: Recipe, paths: Sequence[Path]) -> list[Dialogue]:
     """Held-out dialogues by the hash of their id: mixes the files and sources, the same in every run."""
     apart = (d for d in read_dialogues(paths) if held_out(d.id, recipe.data.held_out_per_mille))
@@ -90,7 +97,8 @@ def _tokenised(
     report, licences, permissions = ReadReport(), Counter[str](), set[str]()
     dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences, permissions)
     known = KnownPart(recipe.answer.source)
-    corpus = tokenise(known.watch(dialogues), tokenizer, recipe.data, recipe.seed)
+    asked = (each for dialogue in known.watch(dialogues) for each in (dialogue, *asked_otherwise(dialogue)))
+    corpus = tokenise(asked, tokenizer, recipe.data, recipe.seed)
     if recipe.answer.known:
         known.write(folder / KNOWN_FILE)
     return corpus, {

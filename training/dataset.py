@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,6 @@ from training.corpus import Dialogue
 from training.recipe import DataRecipe
 
 _CHUNK = 2000  # dialogues tokenised at a time: bounds the memory of preparation
-_NAMES = ("tokens", "noisy_tokens", "turn_starts", "noisy_starts", "dialogue_starts", "sources", "taught", "kept")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +33,20 @@ class TokenisedCorpus:
     noisy_starts: Ids  # (turns + 1,)
     dialogue_starts: Ids  # (dialogues + 1,), in turns
     sources: Ids  # (dialogues,)
+    shares: NDArray[np.float32]  # (dialogues,): of the epochs that show it
     taught: NDArray[np.bool_]  # (dialogues,): `last_only`
     kept: NDArray[np.bool_]  # (turns,): whether the turn is a target
 
     def save(self, folder: Path) -> None:
         """One .npy a field, so that a resumed run maps them instead of tokenising again."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in _NAMES:
-            np.save(folder / f"{name}.npy", getattr(self, name))
+        for item in fields(self):
+            np.save(folder / f"{item.name}.npy", getattr(self, item.name))
 
     @classmethod
     def load(cls, folder: Path) -> TokenisedCorpus:
         """Memory-mapped from `save`."""
-        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NAMES})
+        return cls(**{item.name: np.load(folder / f"{item.name}.npy", mmap_mode="r") for item in fields(cls)})
 
 
 def roughen(text: str, rng: np.random.Generator) -> str:
@@ -69,9 +69,7 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
     noisy_parts: list[NDArray[np.uint16]] = []
     lengths: list[int] = []
     noisy_lengths: list[int] = []
-    turns_each: list[int] = []
-    sources: list[int] = []
-    taught: list[bool] = []
+    each: list[tuple[int, float, bool, int]] = []  # marker, share, taught and turns of a dialogue
     kept: list[bool] = []
     copies: Counter[int] = Counter()
     waiting: list[Dialogue] = []
@@ -89,9 +87,8 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
     for dialogue in dialogues:
         if dialogue.quality is not None and dialogue.quality < recipe.min_quality:
             continue
-        sources.append(tokenizer.source_id(recipe.rename.get(dialogue.source, dialogue.source)))
-        taught.append(dialogue.last_only)
-        turns_each.append(len(dialogue.turns))
+        source = tokenizer.source_id(recipe.rename.get(dialogue.source, dialogue.source))
+        each.append((source, dialogue.share, dialogue.last_only, len(dialogue.turns)))
         first_target = len(dialogue.turns) - 1 if dialogue.last_only else 1
         for position, turn in enumerate(dialogue.turns):
             key = hash(turn)
@@ -102,6 +99,7 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
             flush()
     if waiting:
         flush()
+    sources, shares, taught, turns_each = zip(*each, strict=True) if each else ((), (), (), ())
     return TokenisedCorpus(
         np.concatenate([*parts, np.empty(0, np.uint16)]),
         np.concatenate([*noisy_parts, np.empty(0, np.uint16)]),
@@ -109,6 +107,7 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
         np.concatenate(([0], np.cumsum(noisy_lengths, dtype=np.int64))).astype(np.int64),
         np.concatenate(([0], np.cumsum(turns_each, dtype=np.int64))).astype(np.int64),
         np.array(sources, dtype=np.int64),
+        np.array(shares, dtype=np.float32),
         np.array(taught, dtype=np.bool_),
         np.array(kept, dtype=np.bool_),
     )
@@ -152,7 +151,8 @@ class ExampleSet:
         known = self._tokenizer.sources
         by_id = {known[name]: share for name, share in weights.items() if name in known}
         sources = self._corpus.sources[self._dialogue_of]
-        return np.array([by_id.get(int(source), 1.0) for source in sources], dtype=np.float64)
+        by_source = np.array([by_id.get(int(source), 1.0) for source in sources], dtype=np.float64)
+        return by_source * self._corpus.shares[self._dialogue_of]
 
     def _context_shape(self, starts: Ids) -> tuple[Ids, Ids]:
         """Turns and tokens of each example's context: as `Tokenizer.encode_context` would choose them."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from chatbot.dialogue import Dialogue, parse_dialogue
 from chatbot.errors import UsageError
-from chatbot.known import compared
+from chatbot.matching import compared
 from chatbot.text import is_chinese
 from training.corpus import read_dialogues
 

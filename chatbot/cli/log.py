@@ -12,18 +12,25 @@ from chatbot.cli.opening import open_store
 def add_commands(commands: Any) -> None:
     """Add this group's parsers."""
     stats = commands.add_parser("stats", help="what the store holds", description="Counts; no text.")
+    stats.add_argument(
+        "--learnable", action="store_true", help="also how much of it may be learnt from; reads the whole log"
+    )
     stats.add_argument("--json", action="store_true", help="one JSON object")
     stats.set_defaults(run=run_stats)
 
 
 def run_stats(arguments: argparse.Namespace) -> int:
     """`chatbot stats`."""
-    from dataclasses import fields
+    from dataclasses import asdict
 
     from chatbot.config import load_settings
 
-    found = open_store().stats(load_settings().learn.policy)
-    stats = {field.name: getattr(found, field.name) for field in fields(found)}
+    store = open_store()
+    stats = asdict(store.stats())
+    if arguments.learnable:
+        learn = load_settings().learn
+        pairs = store.learnable_pairs(learn.policy, 1, learn.block)
+        stats |= {"learnable": sum(1 for _ in pairs), "left_out": pairs.left_out}
     if arguments.json:
         print(json.dumps(stats))
         return 0

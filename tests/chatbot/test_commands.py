@@ -281,14 +281,13 @@ def test_forget_as_a_reply_erases_that_message(store: ConversationStore) -> None
 
 
 def test_stats(store: ConversationStore) -> None:
-    """/stats counts what is stored and why replies are not learnt from."""
+    """/stats counts what is stored."""
     talk(store, "a", "b", "c", "d")
     run(store, "/good")
 
     shown = run(store, "/stats").text
 
     assert "chats 1, messages 2, replies 2; liked 1" in shown
-    assert "learn from 1, left out 1 (unrated bot reply 1)" in shown
 
 
 def test_settings_say_how_things_stand(store: ConversationStore) -> None:

@@ -393,3 +393,32 @@ def test_a_counted_import_adds_up(url: str, tmp_path: Path) -> None:
     assert report.messages == 4
     assert brought.turns + brought.before + report.joined + sum(report.notes.values()) == 4
     assert rows(url, "SELECT text FROM message") == [("a",), ("x",)]
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_server_gets_to_know_a_table_that_fills(store: ConversationStore, url: str, tmp_path: Path) -> None:
+    """After a first import it knows how many rows there are: else it would look for each answer in all of them."""
+    path = saved(tmp_path, "\n".join(json.dumps({"turns": ["Tea?", f"Yes, {place}."]}) for place in range(7)))
+    known = "SELECT reltuples FROM pg_class WHERE oid = 'message'::regclass"
+    assert rows(url, known)[0][0] <= 0
+
+    bring_in(store, FORMATS["jsonl"], [path], "mine", Report())
+
+    assert rows(url, known) == [(14.0,)]
+
+
+def test_a_large_import_takes_several_statements(
+    store: ConversationStore, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fits into one statement or batch, each turn is there once, in its order, with what it answers."""
+    monkeypatch.setattr("chatbot.records._PARAMETERS", 31)
+    monkeypatch.setattr(bringing, "_BATCH_ROWS", 5)
+    said: list[dict[str, object]] = [
+        {"from_id": f"user{number % 2}", "text": f"line {number}"} for number in range(1, 24)
+    ]
+    path = saved(tmp_path, telegram(*said))
+
+    bring_in(store, FORMATS["telegram"], [path], None, Report())
+
+    chain = rows(url, "SELECT m.text, a.text FROM message m LEFT JOIN message a ON a.id = m.reply_to_id ORDER BY m.id")
+    assert chain == [(f"line {number}", f"line {number - 1}" if number > 1 else None) for number in range(1, 24)]

@@ -128,6 +128,10 @@ def test_an_erased_text_leaves_no_piece_in_the_index(busy: ConversationStore, ur
 def test_what_is_not_indexed_is_found(busy: ConversationStore, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the index cannot be filled, or lags behind, the texts themselves are read."""
     monkeypatch.setattr(textindex, "FILL_ROWS", 2)
+    monkeypatch.setattr("chatbot.search._FILL_S", 0.0)  # no time to index anything
+    assert texts(busy, "lunch") == ["Where is lunch?", "soup for lunch, 100% hot"]
+    assert rows(url, "SELECT count(*) FROM message_text_docsize") == [(0,)]
+    monkeypatch.setattr("chatbot.search._FILL_S", 600.0)
     texts(busy, "lunch")
     assert rows(url, "SELECT max(id) FROM message_text_docsize") == rows(url, "SELECT max(id) FROM message")
     busy.record_message(said("more lunch", 92))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,18 @@ def test_weights_scale_what_an_epoch_shows() -> None:
     assert 220 < sum(by_source["familect"]) < 280
     assert {1} == set(by_source["other"])
     assert {0} == set(by_source["reverse"])
+
+
+def test_a_dialogue_of_small_share_is_shown_in_few_epochs() -> None:
+    """A quarter of the epochs shows one of share 0.25, whatever its source weighs besides."""
+    tokenizer = tiny_tokenizer()
+    recipe = DataRecipe(weights={"familect": 2.0})
+    rare = [replace(Dialogue("a", "familect", "x", ("hi there", "hello")), share=0.25)]
+    examples = ExampleSet(tokenise(rare, tokenizer, recipe, 1), tokenizer, recipe, 1)
+
+    shown = [sum(len(batch) for batch in examples.epoch(epoch, 100)) for epoch in range(200)]
+
+    assert 0.35 < sum(shown) / len(shown) < 0.65
 
 
 def test_batches_are_a_function_of_seed_and_epoch() -> None:
