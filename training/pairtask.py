@@ -192,11 +192,15 @@ def _asked(
     return {
         "asked": len(wanted),
         "exact": right,
-        "bleu": bleu(said, list(wanted.values())),
+        "bleu": bleu(said, list(wanted.values())) if any(map(_is_sentence, said)) else None,
         "loss_per_token": float(nats.sum() / tokens.sum()),
         "perplexity": _exp(nats.sum() / tokens.sum()),
         "examples": [list(item) for item in zip(list(wanted)[:5], said[:5], strict=True)],
     }
+
+
+def _is_sentence(text: str) -> bool:
+    return " " in text or (len(text) > 1 and is_chinese(text))
 
 
 def bleu(said: Sequence[str], wanted: Iterable[Sequence[str]]) -> float | None:

@@ -60,7 +60,7 @@ def recipe(*changes: dict[str, Any]) -> Recipe:
 
 def tokens_of(pairs: list[Pair], kind: str = "characters", **more: Any) -> PairTokenizer:
     """A tokenizer with a side for the sources and one for the targets of `pairs`."""
-    target, source = (SIDES[kind].learn([pair[side] for pair in pairs], 400) for side in (1, 0))
+    target, source = (SIDES[kind].learn([str(pair[side]) for pair in pairs], 400) for side in (1, 0))
     return PairTokenizer(kind, target, source, **more)
 
 
@@ -148,9 +148,18 @@ def test_makers_make_what_they_say(maker: str) -> None:
 
 def test_dates_mean_the_same_on_both_sides() -> None:
     """An independent reading of every kind of date, by its format, is the ISO date beside it."""
-    formats = ("%d/%m/%y", "%d.%m.%y", "%d %m %y", "%d.%m.%Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y", "%d %B %Y")
+    formats: tuple[str, ...] = (
+        "%d/%m/%y",
+        "%d.%m.%y",
+        "%d %m %y",
+        "%d.%m.%Y",
+        "%b %d, %Y",
+        "%B %d, %Y",
+        "%B %d %Y",
+        "%d %B %Y",
+    )
     formats += ("%d %B, %Y", "%d %b %Y", "%d %b, %Y", "%d, %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y")
-    met = set()
+    met: set[str] = set()
     for source, iso in MAKERS["dates"](997, 7):
         readings = {}
         for form in formats:
