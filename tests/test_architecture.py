@@ -55,7 +55,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "telegram": ("adapters.telegram", "adapters.telegram_"),
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
-    "rapidfuzz": ("chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
+    "rapidfuzz": ("chatbot.known", "chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
     "matplotlib": ("training.plot", "training.attentionmap"),
     "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
     "numpy": (
