@@ -24,7 +24,7 @@ from chatbot.text import clean, is_chinese
 
 INDEX_FILE = "known.npz"  # beside the dialogue file
 _LONGEST_QUESTION = 300  # characters: a longer line is nobody's known question
-_LEAST_SIMILAR = 0.45  # of a neighbour, from 0 to 1
+_LEAST_SIMILAR = 0.4  # of a neighbour, from 0 to 1
 _OF_ANOTHER_KIND = 0.8  # of the similarity is left, where a line that tells meets one that asks
 # Similarity of a question that is answered as known; docs/decisions/replies.md tells how it was found.
 _NEARLY_THE_SAME, _NEARLY_THE_SAME_ZH = 0.85, 0.74

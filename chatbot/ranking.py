@@ -41,7 +41,7 @@ _COPY = 3.0  # times how near it comes to what the person said
 _REPEATED = 4.0  # times how near it comes to what the bot has said in this talk
 _OTHER_LANGUAGE = 2.0
 _NEIGHBOUR = 6.0  # times how far the similarity of the question is above what is near enough
-_NEAR_ENOUGH = 0.55
+_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.52, 0.44  # lines of Chinese share fewer pairs of characters than others share words
 _ALIKE_FROM = 0.6  # similarity of two lines, from 0 to 1, at which one begins to be a copy of the other
 
 
@@ -151,11 +151,12 @@ def _backwards(contest: Contest, candidate: Candidate, marker: int, bot: int) ->
 
 def _scores(contest: Contest, final: Sequence[Candidate], markers: Markers, values: _Values) -> list[float]:
     forward = [_forward(contest, candidate, markers, values) for candidate in final]
+    near_enough = _NEAR_ENOUGH_ZH if is_chinese(contest.text) else _NEAR_ENOUGH
     best = max((value for value in forward if value is not None), default=0.0)
     scores = []
     for candidate, value in zip(final, forward, strict=True):
         if value is None:
-            value = best + _NEIGHBOUR * (candidate.similarity - _NEAR_ENOUGH)
+            value = best + _NEIGHBOUR * (candidate.similarity - near_enough)
         if markers.reversed is not None and contest.options.reverse_weight:
             pair = _backwards(contest, candidate, markers.reversed, markers.bot)
             value += contest.options.reverse_weight * values[pair] / (len(pair[1]) + 1)

@@ -56,7 +56,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
     "rapidfuzz": ("chatbot.known", "chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
-    "matplotlib": ("training.plot",),
+    "matplotlib": ("training.plot", "training.attentionmap"),
     "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
     "numpy": (
         "chatbot.decoding",
@@ -82,6 +82,7 @@ INSIDE_FUNCTIONS = {
     ("chatbot.cli.learn", "tqdm"),
     ("chatbot.cli.lint", "tqdm"),
     ("training.plot", "matplotlib"),
+    ("training.attentionmap", "matplotlib"),
 }
 PRINTERS = ("chatbot.cli", "adapters.terminal", "adapters.streams")
 

@@ -104,7 +104,7 @@ def test_a_neighbour_has_to_fit_and_to_be_near() -> None:
     """A known reply to a similar question is as likely as the likeliest, and better or worse by the similarity."""
     runtime = FakeRuntime()
     known = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.7)
-    far = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.5)
+    far = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.45)
     drawn = Candidate("Green tea or black?", (8, 9), -5.0)
 
     near = rank(runtime, FORWARDS, [contest([drawn, known])])[0][0]
