@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
-import zstandard
-from rapidfuzz import fuzz
-
 from chatbot.errors import UsageError
 from chatbot.generic import is_generic
 from chatbot.knownindex import Asked, Found, KnownIndex, Place
@@ -108,6 +105,8 @@ class KnownExchanges:
 
     def _is_of_a_kind(self, text: str, place: Place) -> bool:
         """Whether the way to say it that comes nearest to `text` asks where that asks, and tells where it tells."""
+        from rapidfuzz import fuzz
+
         dialogue, wanted = self._dialogue(place), compared(text)
         nearest = max((dialogue.turns[0], *dialogue.also), key=lambda form: fuzz.ratio(compared(form), wanted))
         return kind(nearest) == kind(text)
@@ -158,6 +157,8 @@ class KnownExchanges:
 
 def dialogues(path: Path) -> Iterator[KnownDialogue]:
     """Each line of a JSONL file, plain or .zst."""
+    import zstandard  # in the function: answering from an index does without
+
     try:
         packed = path.suffix == ".zst"
         with io.BufferedReader(zstandard.open(path, "rb")) if packed else path.open("rb") as lines:

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from rapidfuzz import fuzz
 
 from chatbot.decoding import Runtime, length_penalty, log_total
 from chatbot.generic import is_generic
@@ -190,4 +189,6 @@ def _penalty(contest: Contest, candidate: Candidate) -> float:
 
 def _nearness(line: str, other: str) -> float:
     """How much of a copy: 0 for lines with little in common, 1 for the same."""
+    from rapidfuzz import fuzz  # in the function: not every reply is ranked
+
     return max(0.0, fuzz.ratio(line, other) / 100 - _ALIKE_FROM) / (1 - _ALIKE_FROM)
