@@ -48,6 +48,8 @@ class OnnxRuntime:
         self._embedding_VE = mapped_embedding(folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # The graphs are written as they shall run; what more is tried takes longer than it gains.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         self._encoder, self._cells, self._attention, self._output = (
             onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
             for name in ("encoder", "cells", "attention", "output")

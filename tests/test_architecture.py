@@ -55,8 +55,8 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "telegram": ("adapters.telegram", "adapters.telegram_"),
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
-    "rapidfuzz": ("chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
-    "matplotlib": ("training.plot",),
+    "rapidfuzz": ("chatbot.known", "chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
+    "matplotlib": ("training.plot", "training.attentionmap"),
     "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
     "numpy": (
         "chatbot.decoding",
@@ -78,6 +78,7 @@ INSIDE_FUNCTIONS = {
     ("chatbot.cli.learn", "tqdm"),
     ("chatbot.cli.lint", "tqdm"),
     ("training.plot", "matplotlib"),
+    ("training.attentionmap", "matplotlib"),
 }
 PRINTERS = ("chatbot.cli", "adapters.terminal", "adapters.streams")
 
