@@ -40,8 +40,8 @@ _GENERIC = 0.6
 _COPY = 3.0  # times how near it comes to what the person said
 _REPEATED = 4.0  # times how near it comes to what the bot has said in this talk
 _OTHER_LANGUAGE = 2.0
-_NEIGHBOUR = 6.0  # times how far the similarity of the question is above what is near enough
-_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.52, 0.44  # lines of Chinese share fewer pairs of characters than others share words
+_NEIGHBOUR = 8.0  # times how far the similarity of the question is above what is near enough
+_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.55, 0.46  # lines of Chinese share fewer pairs of characters than others share words
 _ALIKE_FROM = 0.6  # similarity of two lines, from 0 to 1, at which one begins to be a copy of the other
 
 
