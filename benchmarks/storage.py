@@ -76,14 +76,14 @@ def section(quick: bool, database: str | None = None) -> str:
         with _place(database, folder / "short.db") as short, _place(database, folder / "long.db") as long:
             for place, count in ((short, sizes.short), (long, sizes.long)):
                 _tell(f"making up {count:,} rows")
-                _fill(place, count)
+                fill(place, count)
             _tell("messages, histories, replies")
             parts += [*_lengths(short, long, sizes), ""]
             _tell("searches")
             parts += [*_searches(long, sizes), ""]
         with _place(database, folder / "crowd.db") as place:
             _tell(f"a crowd for {sizes.seconds:g} seconds")
-            _fill(place, sizes.crowd)
+            fill(place, sizes.crowd)
             parts += [f"With {sizes.crowd:,} rows at the start:", "", *crowd(place, sizes.seconds), ""]
         with _place(database, folder / "kills.db") as place:
             _tell(f"{sizes.kills} kills")
@@ -120,7 +120,7 @@ def _place(database: str | None, file: Path) -> Iterator[str]:
         engine.dispose()
 
 
-def _fill(url: str, count: int) -> None:
+def fill(url: str, count: int) -> None:
     """Make up a log of so many rows, message and reply in turn, in chats of one person each."""
     chance = random.Random(count)
     engine = writer(open_engine(url))
