@@ -6,7 +6,6 @@ item that comes alone is worked on alone, and what arrives meanwhile is the next
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -49,6 +48,8 @@ class BatchWorker(Generic[Item, Result]):
 
         Cancelling the awaiting task takes the item out of the queue, unless its batch has begun.
         """
+        import asyncio  # here and elsewhere on the way to a reply in the function: `reply_sync` can do without
+
         future = self.submit(item)
         try:
             async with asyncio.timeout(self._deadline_s):

@@ -8,7 +8,6 @@ A history is oldest first, speakers alternating, and ends with what the bot said
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import logging
 import os
@@ -28,7 +27,6 @@ from chatbot.guard import GuardedEngine
 from chatbot.known import KnownExchanges
 from chatbot.messages import Reply
 from chatbot.registry import Registry
-from chatbot.retrieval import RetrievalEngine
 from chatbot.rules import Rules
 from chatbot.seq2seq import Seq2SeqEngine, TextRuntime
 from chatbot.text import clean
@@ -134,6 +132,8 @@ class LiveEngine:
         options: Mapping[str, object] | None = None,
     ) -> Reply:
         """Answer with the live model."""
+        import asyncio
+
         current = self._follow()
         # Shielded: one caller who gives up must not cancel the loading for the others.
         engine = current.result() if current.done() else await asyncio.shield(asyncio.wrap_future(current))
@@ -232,10 +232,11 @@ def accelerated() -> bool:
 def _open(model: str | Path | None, open_model: Callable[[Path, str], Engine]) -> Engine:
     if model == "echo":
         return EchoEngine()
-    if model == "retrieval":
-        return RetrievalEngine()
-    if isinstance(model, str) and model.startswith("retrieval:"):
-        return RetrievalEngine([Path(os.path.expanduser(model.removeprefix("retrieval:")))])
+    if isinstance(model, str) and (model == "retrieval" or model.startswith("retrieval:")):
+        from chatbot.retrieval import RetrievalEngine
+
+        _, named, path = model.partition(":")
+        return RetrievalEngine([Path(os.path.expanduser(path))]) if named else RetrievalEngine()
     registry = Registry(home())
     if model is None:
         return LiveEngine(registry, open_model)

@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
-import zstandard
-from rapidfuzz import fuzz
-
 from chatbot.errors import UsageError
 from chatbot.generic import is_generic
 from chatbot.knownindex import Asked, Found, KnownIndex, Place
@@ -27,7 +24,7 @@ from chatbot.text import clean, is_chinese
 
 INDEX_FILE = "known.npz"  # beside the dialogue file
 _LONGEST_QUESTION = 300  # characters: a longer line is nobody's known question
-_LEAST_SIMILAR = 0.45  # of a neighbour, from 0 to 1
+_LEAST_SIMILAR = 0.4  # of a neighbour, from 0 to 1
 _OF_ANOTHER_KIND = 0.8  # of the similarity is left, where a line that tells meets one that asks
 # Similarity of a question that is answered as known; docs/decisions/replies.md tells how it was found.
 _NEARLY_THE_SAME, _NEARLY_THE_SAME_ZH = 0.85, 0.74
@@ -108,6 +105,8 @@ class KnownExchanges:
 
     def _is_of_a_kind(self, text: str, place: Place) -> bool:
         """Whether the way to say it that comes nearest to `text` asks where that asks, and tells where it tells."""
+        from rapidfuzz import fuzz
+
         dialogue, wanted = self._dialogue(place), compared(text)
         nearest = max((dialogue.turns[0], *dialogue.also), key=lambda form: fuzz.ratio(compared(form), wanted))
         return kind(nearest) == kind(text)
@@ -158,6 +157,8 @@ class KnownExchanges:
 
 def dialogues(path: Path) -> Iterator[KnownDialogue]:
     """Each line of a JSONL file, plain or .zst."""
+    import zstandard  # in the function: answering from an index does without
+
     try:
         packed = path.suffix == ".zst"
         with io.BufferedReader(zstandard.open(path, "rb")) if packed else path.open("rb") as lines:

@@ -19,8 +19,6 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 
 from chatbot.matching import compared, forms, gist, wording
 from chatbot.text import is_chinese
@@ -121,6 +119,9 @@ class KnownIndex:
         """The known word that `word` was meant to be, or `word`: one slip, two in a long word."""
         if len(word) < _SHORTEST_SLIP or not word.isascii() or not word.isalpha() or self._knows(word):
             return word
+        from rapidfuzz import process  # in the function: most words are known
+        from rapidfuzz.distance import OSA
+
         if not self._vocabulary:
             self._vocabulary.append(self.spelt.tobytes().decode().split("\n"))
         slips = 1 if len(word) < 8 else 2

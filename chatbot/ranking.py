@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from rapidfuzz import fuzz
 
 from chatbot.decoding import Runtime, length_penalty, log_total
 from chatbot.generic import is_generic
@@ -41,8 +40,8 @@ _GENERIC = 0.6
 _COPY = 3.0  # times how near it comes to what the person said
 _REPEATED = 4.0  # times how near it comes to what the bot has said in this talk
 _OTHER_LANGUAGE = 2.0
-_NEIGHBOUR = 6.0  # times how far the similarity of the question is above what is near enough
-_NEAR_ENOUGH = 0.55
+_NEIGHBOUR = 8.0  # times how far the similarity of the question is above what is near enough
+_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.55, 0.46  # lines of Chinese share fewer pairs of characters than others share words
 _ALIKE_FROM = 0.6  # similarity of two lines, from 0 to 1, at which one begins to be a copy of the other
 
 
@@ -152,11 +151,12 @@ def _backwards(contest: Contest, candidate: Candidate, marker: int, bot: int) ->
 
 def _scores(contest: Contest, final: Sequence[Candidate], markers: Markers, values: _Values) -> list[float]:
     forward = [_forward(contest, candidate, markers, values) for candidate in final]
+    near_enough = _NEAR_ENOUGH_ZH if is_chinese(contest.text) else _NEAR_ENOUGH
     best = max((value for value in forward if value is not None), default=0.0)
     scores = []
     for candidate, value in zip(final, forward, strict=True):
         if value is None:
-            value = best + _NEIGHBOUR * (candidate.similarity - _NEAR_ENOUGH)
+            value = best + _NEIGHBOUR * (candidate.similarity - near_enough)
         if markers.reversed is not None and contest.options.reverse_weight:
             pair = _backwards(contest, candidate, markers.reversed, markers.bot)
             value += contest.options.reverse_weight * values[pair] / (len(pair[1]) + 1)
@@ -189,4 +189,6 @@ def _penalty(contest: Contest, candidate: Candidate) -> float:
 
 def _nearness(line: str, other: str) -> float:
     """How much of a copy: 0 for lines with little in common, 1 for the same."""
+    from rapidfuzz import fuzz  # in the function: not every reply is ranked
+
     return max(0.0, fuzz.ratio(line, other) / 100 - _ALIKE_FROM) / (1 - _ALIKE_FROM)

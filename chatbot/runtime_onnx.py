@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from chatbot.checkpoint import verify_model_folder
@@ -38,7 +38,11 @@ class OnnxRuntime:
     """A loaded model folder that has graphs. Calls may overlap; `workers` of them at a time use all cores."""
 
     def __init__(self, folder: Path, model_id: str | None = None) -> None:
-        self.config: Mapping[str, Any] = verify_model_folder(folder)
+        with ThreadPoolExecutor(1) as aside:  # checksums are added up while the library is being loaded
+            verified = aside.submit(verify_model_folder, folder)
+            import onnxruntime
+
+            self.config: Mapping[str, Any] = verified.result()
         self.model_id = model_id or folder.name
         self.tokenizer = Tokenizer.load(folder / "tokenizer.json")
         self.bos_id = self.tokenizer.bos_id
@@ -48,6 +52,8 @@ class OnnxRuntime:
         self._embedding_VE = mapped_embedding(folder)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # The graphs are written as they shall run; what more is tried takes longer than it gains.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         self._encoder, self._cells, self._attention, self._output = (
             onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
             for name in ("encoder", "cells", "attention", "output")

@@ -190,8 +190,8 @@ def _noun_phrase(rng: random.Random) -> tuple[str, str, bool]:
     if rng.random() < 0.6:
         adjective, masculine, other, before = rng.choice(_ADJECTIVES)
         english.append(adjective)
-        agreed = (other if feminine else masculine) + s
-        words = [agreed, *words] if before else [*words, agreed]
+        agreeing = (other if feminine else masculine) + s
+        words = [agreeing, *words] if before else [*words, agreeing]
     phrase = f"{article} {' '.join(words)}"
     if phrase.startswith("le oiseau"):
         phrase = phrase.replace("le oiseau", "l'oiseau")
