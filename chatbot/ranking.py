@@ -40,8 +40,8 @@ _GENERIC = 0.6
 _COPY = 3.0  # times how near it comes to what the person said
 _REPEATED = 4.0  # times how near it comes to what the bot has said in this talk
 _OTHER_LANGUAGE = 2.0
-# Nats a token from which the net is sure of its reply, and needs no neighbours: what it was taught lies above -0.40, what
-# it makes up below -0.54 (the starter, its own prompts and twenty lessons).
+# Nats a token from which the net is sure of its reply and needs no neighbours: what it was taught lies above -0.40, and
+# what it makes up below -0.54 (the starter, its own prompts and twenty lessons).
 _SURE = -0.45
 _NEIGHBOUR = 8.0  # times how far the similarity of the question is above what is near enough
 _NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.55, 0.46  # lines of Chinese share fewer pairs of characters than others share words
