@@ -44,7 +44,7 @@ _OTHER_LANGUAGE = 2.0
 # what it makes up below -0.54 (the starter, its own prompts and twenty lessons).
 _SURE = -0.45
 _NEIGHBOUR = 8.0  # times how far the similarity of the question is above what is near enough
-_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.55, 0.46  # lines of Chinese share fewer pairs of characters than others share words
+_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.46, 0.38  # lines of Chinese share fewer pairs of characters than others share words
 _ALIKE_FROM = 0.6  # similarity of two lines, from 0 to 1, at which one begins to be a copy of the other
 
 
