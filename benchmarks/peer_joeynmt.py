@@ -14,9 +14,20 @@ from joeynmt.vocabulary import Vocabulary
 
 from benchmarks.peerloop import DECODER, EMBEDDING, ENCODER, LAYERS, TOKENS_IN, TOKENS_OUT, USERS, VOCABULARY, serve
 
-_SPECIAL: dict[str, Any] = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "sep_token": None}
+_SPECIAL: dict[str, Any] = {
+    "unk_token": "<unk>",
+    "pad_token": "<pad>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "sep_token": None,
+}
 _SPECIAL |= {"unk_id": 0, "pad_id": 1, "bos_id": 2, "eos_id": 3, "sep_id": None, "lang_tags": []}
-_CELLS: dict[str, Any] = {"type": "recurrent", "rnn_type": "lstm", "num_layers": LAYERS, "embeddings": {"embedding_dim": EMBEDDING}}
+_CELLS: dict[str, Any] = {
+    "type": "recurrent",
+    "rnn_type": "lstm",
+    "num_layers": LAYERS,
+    "embeddings": {"embedding_dim": EMBEDDING},
+}
 _NET = {
     "encoder": {**_CELLS, "hidden_size": ENCODER, "bidirectional": True},
     "decoder": {**_CELLS, "hidden_size": DECODER, "attention": "luong", "init_hidden": "bridge"},

@@ -214,7 +214,9 @@ def test_the_live_model_changes_between_runtimes(tmp_path: Path, tokenizer: Toke
     assert replies[0].text == replies[2].text != replies[1].text
 
 
-@pytest.mark.parametrize("command", [["reply", "hi"], ["chat"], ["chat", "--no-log"], ["run", "terminal"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["reply", "hi"], ["chat"], ["chat", "--no-log"], ["run", "terminal"]], ids=" ".join
+)
 def test_the_reply_path_never_imports_torch(
     tmp_path: Path, tokenizer: Tokenizer, home: Path, command: list[str]
 ) -> None:
