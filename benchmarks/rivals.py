@@ -27,7 +27,7 @@ class Rival:
 
     def __init__(self, key: str, name: str, python: Path) -> None:
         self.name = name
-        self._command = [str(python), str(Path(__file__).with_name(f"peer_{key}.py"))]
+        self._command = [str(python), "-m", f"benchmarks.peer_{key}"]
         self._child = self._started()
 
     def milliseconds(self, kind: str, count: int) -> NDArray[np.float64]:
@@ -50,7 +50,12 @@ class Rival:
 
     def _started(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            self._command,
+            cwd=Path(__file__).resolve().parent.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
 
     def _asked(self, child: subprocess.Popen[str], line: str) -> list[float]:

@@ -30,7 +30,7 @@ _PATIENCE_S = 120
 _PROMPT = "to the first prompt, in a terminal"
 _REPLY = "to the first reply, in a pipe"
 _UPGRADE = "`chatbot db upgrade` on a new home, which `make chat` runs before"
-# What `chatbot chat` imports by and by; torch apart, since it is most of it.
+# What `chatbot chat` imports by and by; what computes apart, since it is most of it.
 _MODULES = ("chatbot.cli", "chatbot.conversation", "chatbot.store", "adapters.terminal", "prompt_toolkit")
 
 
@@ -153,7 +153,7 @@ def time_parts(model: str | None) -> None:
 
     engines: list[Engine] = []
     timed = {
-        "import of torch": _seconds(lambda: importlib.import_module("torch")),
+        "import of numpy and ONNX Runtime": _seconds(lambda: importlib.import_module("onnxruntime")),
         "import of the rest": _seconds(imports),
         "opening the database": _seconds(open_store),
         "reading the rules": _seconds(load_rules),

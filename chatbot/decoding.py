@@ -214,7 +214,11 @@ def _nucleus(logits_V: Scores, options: DecodingOptions) -> tuple[Ids, Scores]:
 def log_total(logits_NV: Scores) -> Scores:
     """log of the sum of exp of each row (N,); ChatbotError if the model's scores are no numbers."""
     top_N = logits_NV.max(axis=1)
-    total_N: Scores = np.log(np.exp(logits_NV - top_N[:, None]).sum(axis=1)) + top_N
+    sums_N, spread_V = np.empty_like(top_N), np.empty_like(logits_NV[0])
+    for row, top in enumerate(top_N):  # row by row in one place: half a megabyte anew in each step costs more
+        np.exp(np.subtract(logits_NV[row], top, out=spread_V), out=spread_V)
+        sums_N[row] = spread_V.sum()
+    total_N: Scores = np.log(sums_N) + top_N
     if not np.isfinite(total_N).all():
         raise ChatbotError("the model's scores are not numbers; check it with `chatbot models verify`")
     return total_N

@@ -102,5 +102,5 @@ def mapped_embedding(folder: Path) -> NDArray[np.float16]:
             entry = json.loads(file.read(size)).get("embedding.weight")
         if entry and entry["dtype"] == "F16":
             start = 8 + size + entry["data_offsets"][0]
-            return np.memmap(path, np.float16, "r", start, tuple(entry["shape"]))
+            return np.asarray(np.memmap(path, np.float16, "r", start, tuple(entry["shape"])))
     raise ModelFolderError(f"{folder} holds no embedding in half precision; restore it, or `chatbot models rollback`")

@@ -36,7 +36,7 @@ _ROWS = {
         "to the first prompt",
         "to the first reply",
         "Python itself",
-        "import of torch",
+        "import of numpy and ONNX Runtime",
         "import of the rest",
         "opening the database",
         "reading the rules",

@@ -214,18 +214,21 @@ def test_the_live_model_changes_between_runtimes(tmp_path: Path, tokenizer: Toke
     assert replies[0].text == replies[2].text != replies[1].text
 
 
-@pytest.mark.parametrize("command", [["reply", "hi"], ["chat"], ["chat", "--no-log"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [["reply", "hi"], ["chat"], ["chat", "--no-log"], ["run", "terminal"]], ids=" ".join
+)
 def test_the_reply_path_never_imports_torch(
     tmp_path: Path, tokenizer: Tokenizer, home: Path, command: list[str]
 ) -> None:
     """A process that has answered from a folder with graphs holds neither torch nor what only training needs."""
     folder = save_tiny_model(tmp_path / "tiny", tokenizer, decided(tokenizer))
     add_graphs(folder, SOURCES, "int8")
+    chosen = [] if command[0] == "run" else ["--model", str(folder)]  # `run` serves the live model: the starter
     code = (
         "import sys\n"
         "from chatbot.cli import main\n"
         "main(['db', 'upgrade', '--quiet'])\n"
-        f"assert main({[*command, '--model', str(folder)]!r}) == 0\n"
+        f"assert main({[*command, *chosen]!r}) == 0\n"
         "print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)\n"
     )
 
