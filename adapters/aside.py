@@ -1,12 +1,11 @@
-"""Things done in tasks of their own: begun beside the rest, seen out at the end, or apart from who waits for them."""
+"""Things done in tasks of their own: begun beside the rest, and seen out at the end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
 _LAST_CALLS_S = 2.0
 
 
@@ -28,22 +27,3 @@ async def see_out(tasks: Collection[asyncio.Task[None]]) -> None:
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
-
-
-async def apart(call: Coroutine[Any, Any, T]) -> T:
-    """What a call gives; when the caller is cancelled, the call is, until it has ended.
-
-    In a task of its own: a cancellation that arrives just as a connection is made can be taken by anyio for its own,
-    and get lost. Whoever had cancelled us would then wait for ever.
-    """
-    task = asyncio.create_task(call)
-    try:
-        await asyncio.wait({task})
-    finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=1.0)
-        lost = None if task.cancelled() else task.exception()  # looked at, or asyncio complains of it
-    if lost is not None:
-        raise lost
-    return task.result()

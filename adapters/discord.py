@@ -22,14 +22,13 @@ from adapters.base import Finding, Spine
 from adapters.discord_client import Handlers, Sessions, make_client
 from adapters.discord_commands import DiscordCommands, Translator
 from adapters.discord_inbound import PLATFORM, DiscordInbound
+from adapters.discord_library import point_gateway, point_library
 from adapters.discord_outbound import NETWORK_ERRORS, DiscordOutbound
 from adapters.discord_settings import (
     DiscordSettings,
     Pace,
     bad_token,
     missing_intent,
-    point_gateway,
-    point_library,
     read_token,
 )
 from adapters.lanes import Lanes
@@ -72,12 +71,12 @@ class DiscordAdapter:
                 spine,
                 outbound,
                 self.name,
-                resend=True,
+                resend=outbound.may_repeat,
                 drain_seconds=self._drain_seconds,
                 merge_burst_s=self._settings.merge_burst_s,
             ) as lanes:
                 inbound = DiscordInbound(client, spine, self._admission, lanes, self._settings, self._pace)
-                client.attach(inbound, DiscordCommands(spine, self._admission, lanes, outbound, inbound, self._pace))
+                client.attach(inbound, DiscordCommands(spine, self._admission, lanes, inbound, self._pace))
                 tasks += [asyncio.create_task(inbound.run()), asyncio.create_task(_connect(client))]
                 try:
                     await asyncio.wait((refused, *tasks), return_when=asyncio.FIRST_COMPLETED)

@@ -18,6 +18,7 @@ from discord import app_commands
 
 from adapters.discord_commands import CommandTree, DiscordCommands, Interaction, failed, tell
 from adapters.discord_inbound import DiscordInbound
+from adapters.discord_outbound import NOT_TOLD
 from adapters.discord_settings import DiscordSettings, Pace
 from adapters.lanes import where
 from chatbot.errors import ChatbotError
@@ -56,10 +57,22 @@ class Handlers(discord.Client):
         parsers = self._connection.parsers
         for kind in parsers.keys() - _MUST_BE_READ:
             parsers[kind] = _forgiving(kind, parsers[kind])
+        told_of = parsers["GUILD_CREATE"]
+
+        def guild(data: Any) -> None:
+            told_of(data)
+            self._look_around()
+
+        parsers["GUILD_CREATE"] = guild
 
     def attach(self, inbound: DiscordInbound, commands: DiscordCommands) -> None:
         """Hand events on from now on."""
         self._inbound, self._commands = inbound, commands
+
+    def _look_around(self) -> None:
+        """Tell when all servers of a connection that stands alone are known; the library waits for more of them."""
+        if self._inbound and self.shard_count is None and not any(guild.unavailable for guild in self.guilds):
+            self._inbound.ready.set()
 
     def detach(self) -> None:
         """Hand nothing on any more: what comes now is found by the next session's look back."""
@@ -70,10 +83,25 @@ class Handlers(discord.Client):
         if not self.is_closed():
             super().dispatch(event, *args, **kwargs)
 
+    async def application_info(self) -> discord.AppInfo:
+        """What the library wants to know of the application at the start; where a server tells less, less is known."""
+        told: dict[str, Any] = {}
+        try:
+            told |= await self.http.application_info()
+        except discord.HTTPException as error:
+            if error.status not in NOT_TOLD:
+                raise
+        bare = {"id": self.user and self.user.id, "name": "", "description": "", "icon": None, "verify_key": ""}
+        owner = {"id": 0, "username": "", "discriminator": "0", "avatar": None}
+        public = {"bot_public": False, "bot_require_code_grant": False}
+        data: Any = {**bare, **public, "owner": owner, **told}
+        return discord.AppInfo(self._connection, data)
+
     async def on_connect(self) -> None:
         """A new session has begun."""
         if self._inbound:
             self._inbound.session()
+            self._look_around()
 
     async def on_ready(self) -> None:
         """Its guilds are known."""

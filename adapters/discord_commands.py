@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import discord
@@ -20,7 +21,7 @@ from adapters.admission import Admission
 from adapters.base import Spine
 from adapters.courtesy import too_fast
 from adapters.discord_inbound import PLATFORM, DiscordInbound, decide
-from adapters.discord_outbound import NETWORK_ERRORS, DiscordOutbound, interaction_key, is_private
+from adapters.discord_outbound import NETWORK_ERRORS, interaction_key, is_private, ticket_for
 from adapters.discord_settings import Pace
 from adapters.discord_text import storable
 from adapters.lanes import Lanes, where
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 Interaction = discord.Interaction[discord.Client]
 Command = app_commands.Command[Any, ..., None]
 Hearing = Callable[[Interaction, str], Awaitable[None]]
+# What may go wrong with a sign of ours: Discord refuses it, or its answer is not such as the library reads.
+_NO_MATTER = (discord.HTTPException, *NETWORK_ERRORS, TypeError, KeyError)
 _BUTTON = re.compile(r"fb:(?P<reply>[0-9]{1,18}):(?P<sign>[+-])", re.ASCII)
 Words = app_commands.Range[str, 1, 2000]
 
@@ -74,14 +77,12 @@ class DiscordCommands:
         spine: Spine,
         admission: Admission,
         lanes: Lanes,
-        outbound: DiscordOutbound,
         inbound: DiscordInbound,
         pace: Pace,
     ) -> None:
         self._spine = spine
         self._admission = admission
         self._lanes = lanes
-        self._outbound = outbound
         self._inbound = inbound
         self._pace = pace
 
@@ -95,7 +96,8 @@ class DiscordCommands:
             sender=str(interaction.user.id),
             text=storable(text),
             message_id=interaction_key(interaction),
-            sent_at=interaction.created_at,
+            sent_at=datetime.now(UTC),  # By our clock, which tells, too, how long Discord still waits for the answer.
+            ticket=ticket_for(interaction, text),
         )
         verdict = decide(self._admission, message, interaction.user, interaction.guild, interaction.channel)
         if verdict != "welcome":
@@ -108,8 +110,7 @@ class DiscordCommands:
         await asyncio.wait([accepting], timeout=self._pace.defer)
         if accepting.done() and accepting.exception() is None and not accepting.result():
             return None
-        self._outbound.expect(interaction)
-        with suppress(discord.HTTPException, discord.InteractionResponded, *NETWORK_ERRORS):
+        with suppress(discord.InteractionResponded, *_NO_MATTER):
             await interaction.response.defer(ephemeral=is_private(text), thinking=True)
         if await accepting:
             self._lanes.put(message, alone=True)
@@ -121,7 +122,7 @@ class DiscordCommands:
         button = _BUTTON.fullmatch(custom_id)
         if button is None or interaction.channel_id is None:
             return await tell(interaction, "unknown")
-        with suppress(discord.HTTPException, *NETWORK_ERRORS):  # A rating counts even if nobody can be thanked.
+        with suppress(*_NO_MATTER):  # A rating counts even if nobody can be thanked.
             await interaction.response.defer(ephemeral=True, thinking=True)
         rating = 1 if button["sign"] == "+" else -1
         sender, chat = str(interaction.user.id), str(interaction.channel_id)
@@ -132,7 +133,7 @@ class DiscordCommands:
 async def tell(interaction: Interaction, key: str, text: str | None = None) -> None:
     """Say a line of ours, or `text`, to whoever interacted, unseen by others. Nothing if the interaction is gone."""
     line = text or _TEXTS[key][_is_chinese(interaction)]
-    with suppress(discord.HTTPException, *NETWORK_ERRORS):
+    with suppress(*_NO_MATTER):
         if interaction.response.is_done():
             await interaction.followup.send(line, ephemeral=True)
         else:

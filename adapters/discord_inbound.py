@@ -21,7 +21,7 @@ import discord
 from adapters.admission import Admission, Verdict
 from adapters.base import Spine
 from adapters.courtesy import text_only, too_fast
-from adapters.discord_outbound import NETWORK_ERRORS
+from adapters.discord_outbound import NETWORK_ERRORS, NOT_TOLD
 from adapters.discord_settings import DiscordSettings, Pace
 from adapters.discord_text import is_from_person, is_hidden, is_to, language_of, unreadable, words_of
 from adapters.lanes import Lanes, where
@@ -230,9 +230,11 @@ class DiscordInbound:
                     if not isinstance(channel, Channel):
                         return []
                     return await _messages(channel, start)
-                except (discord.Forbidden, discord.NotFound, discord.InvalidData):
+                except discord.InvalidData:
                     return []
                 except (discord.HTTPException, *NETWORK_ERRORS) as error:
+                    if isinstance(error, discord.HTTPException) and error.status in NOT_TOLD:
+                        return []
                     failure = error
                 await asyncio.sleep(pause)
                 pause *= 2

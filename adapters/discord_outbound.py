@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
 import aiohttp
 import discord
@@ -22,19 +22,23 @@ from chatbot.messages import Message, Reply
 MESSAGE_LIMIT = 2000  # code points
 PRIVATE = frozenset({"help", "privacy", "consent", "mydata", "forget", "stats"})
 NETWORK_ERRORS = (OSError, aiohttp.ClientError, TimeoutError)
+# Statuses for what the bot may not read, or what a server of somebody's own does not tell.
+NOT_TOLD = frozenset({400, 403, 404, 405, 501})
 _LOOKED_BACK = 50  # messages
 _BANNED_PAUSE_S = 60.0
 _CANNOT_REPLY_HERE = 160002  # the history of the channel is hidden from the bot
 _INTERACTION = "i"
-
-
-class LostError(Exception):
-    """A part of an answer to an interaction may have arrived, and nothing keeps a second one from arriving, too."""
+_OPEN_S = 15 * 60
 
 
 def interaction_key(interaction: discord.Interaction) -> str:
     """The id of the message that an interaction becomes; never that of a message in the channel."""
     return f"{_INTERACTION}{interaction.id}"
+
+
+def ticket_for(interaction: discord.Interaction, text: str) -> str:
+    """What a start after this one needs to answer an interaction in the place that Discord keeps for it."""
+    return f"{'private' if is_private(text) else 'open'} {interaction.application_id} {interaction.token}"
 
 
 def is_private(text: str) -> bool:
@@ -60,14 +64,17 @@ class DiscordOutbound:
         self.typing_s = pace.typing
         self._pace = pace
         self._refused = refused
-        self._interactions: dict[str, discord.Interaction] = {}
+        self._gone: set[str] = set()  # interactions for which Discord takes no more answers
 
-    def expect(self, interaction: discord.Interaction) -> None:
-        """Answer the message that an interaction has become there, as long as Discord lets us."""
-        now = datetime.now(UTC)
-        # What was never answered would stay for ever.
-        self._interactions = {key: open_ for key, open_ in self._interactions.items() if open_.expires_at > now}
-        self._interactions[interaction_key(interaction)] = interaction
+    def may_repeat(self, message: Message, number: int) -> bool:
+        """Whether a part of a reply is shown once, however often it is sent.
+
+        By its nonce, or since it fills one place; or because it can be looked for. A later part of an answer to an
+        interaction is neither, nor is a private one when the place is gone and it may have been there.
+        """
+        if message.ticket is None or message.message_id in self._gone:
+            return True
+        return number == 0 and not (_is_hidden(message) and _is_over(message))
 
     def parts(self, message: Message, reply: Reply) -> Sequence[str]:
         """The text in pieces of 2000 code points."""
@@ -80,13 +87,16 @@ class DiscordOutbound:
         """Send a part where the message came from: to its interaction if that still lives, else to the channel."""
         rated = reply.id if part.last else None
         try:
-            interaction = self._interactions.get(message.message_id)
+            interaction = self._interaction(message)
             if interaction is not None:
                 sent = await self._to_interaction(interaction, message, part, rated)
                 if sent is not None:
                     return sent
-                del self._interactions[message.message_id]
-            return await self._to_channel(message, part, rated)
+                self._gone.add(message.message_id)
+            sent = await self._to_channel(message, part, rated)
+            if part.last:
+                self._gone.discard(message.message_id)
+            return sent
         except discord.HTTPException as error:
             raise self._meaning(error) from None
         except (RuntimeError, *NETWORK_ERRORS):  # RuntimeError: the client is closed, and the next start sends it.
@@ -94,7 +104,7 @@ class DiscordOutbound:
 
     async def show_typing(self, message: Message) -> bool:
         """Show that the bot types; an interaction shows that it thinks by itself. Where it is refused, it raises."""
-        if message.message_id in self._interactions:
+        if message.ticket is not None:
             return False
         await self._client.get_partial_messageable(int(message.chat)).typing()
         return True
@@ -108,24 +118,30 @@ class DiscordOutbound:
             if part.number == 0:  # An edit, so that doing it twice does no harm.
                 sent: discord.Message = await interaction.edit_original_response(content=part.text, view=view)
             else:
-                try:
-                    sent = await interaction.followup.send(
-                        part.text, ephemeral=is_private(message.text), view=view, wait=True
-                    )
-                except (discord.DiscordServerError, *NETWORK_ERRORS) as error:
-                    raise LostError from error
+                sent = await interaction.followup.send(part.text, ephemeral=_is_hidden(message), view=view, wait=True)
         except discord.HTTPException as error:
             if error.status in (401, 404):  # The token of the interaction; unknown interaction, message or webhook.
                 return None
             raise
-        if part.last:
-            self._interactions.pop(message.message_id, None)
         return str(sent.id)
+
+    def _interaction(self, message: Message) -> discord.Interaction | None:
+        """The interaction that a message was, maybe of an earlier start; None if there is none, or no longer."""
+        if message.ticket is None or message.message_id in self._gone or _is_over(message):
+            return None
+        _, application, token = message.ticket.split(" ", 2)
+        nobody = {"id": message.sender, "username": "", "discriminator": "0", "avatar": None}
+        data: Any = {
+            **{"id": message.message_id.removeprefix(_INTERACTION), "application_id": application, "token": token},
+            **{"type": 2, "version": 1, "attachment_size_limit": 0, "user": nobody},
+            "channel": {"id": message.chat, "type": 1},
+        }
+        return discord.Interaction(data=data, state=self._client._connection)
 
     async def _to_channel(self, message: Message, part: Part, rated: int | None) -> str:
         asked = message.message_id.startswith(_INTERACTION)
         channel: discord.abc.Messageable = self._client.get_partial_messageable(int(message.chat))
-        if asked and is_private(message.text):  # The interaction is gone, and the answer is nobody else's business.
+        if _is_hidden(message):  # The interaction is gone, and the answer is nobody else's business.
             channel = await self._client.create_dm(discord.Object(int(message.sender)))
         elif (datetime.now(UTC) - message.sent_at).total_seconds() > self._pace.stale:
             found = await self._sent_before(channel, message, part, by_text=asked or part.number > 0)
@@ -164,14 +180,17 @@ class DiscordOutbound:
     ) -> str | None:
         """The id of the part in the channel's history, known by what it replies to or, if it must be, by its text."""
         after = discord.Object(int(message.message_id.removeprefix(_INTERACTION)))
-        with suppress(discord.Forbidden):  # Who may not read may still write.
+        try:
             async for found in channel.history(after=after, limit=_LOOKED_BACK):
                 if self._client.user is None or found.author.id != self._client.user.id:
                     continue
                 replied = found.reference.message_id if found.reference else None
                 if found.content == part.text if by_text else replied == after.id:
                     return str(found.id)
-        return None
+        except discord.HTTPException as error:
+            if error.status not in NOT_TOLD:
+                raise
+        return None  # Who may not read may still write.
 
     def _meaning(self, error: discord.HTTPException) -> Exception:
         """What to tell the lanes about an answer of Discord's."""
@@ -184,6 +203,16 @@ class DiscordOutbound:
         if error.status >= 500:
             return MaybeDeliveredError()
         return NotDeliveredError()
+
+
+def _is_hidden(message: Message) -> bool:
+    """Whether the answer is for nobody else's eyes; the text of a command is gone by then."""
+    return message.ticket is not None and message.ticket.startswith("private ")
+
+
+def _is_over(message: Message) -> bool:
+    """Whether Discord has given up waiting for the answer to an interaction."""
+    return (datetime.now(UTC) - message.sent_at).total_seconds() > _OPEN_S
 
 
 def _retry_after(error: discord.HTTPException) -> float:

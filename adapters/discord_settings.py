@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import re
 from collections.abc import Mapping
@@ -11,18 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import discord
-from discord.gateway import DiscordWebSocket
-from discord.http import Route
-from yarl import URL
 
 from chatbot.errors import UsageError
 
 _TOKEN = "DISCORD_BOT_TOKEN"
-_API = "DISCORD_API_URL"
-_DISCORDS_API = Route.BASE
 _WHERE = "https://discord.com/developers/applications, your application, Bot"
-# Their warnings name people and the tokens of interactions; what is less than a warning carries texts.
-_TALKATIVE = ("discord.http", "discord.webhook.async_", "discord.state")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +94,3 @@ def missing_intent() -> UsageError:
         "Discord does not give this bot the message content intent: switch on 'Message Content Intent' at "
         f"{_WHERE}, or set discord.message_content to false; mentions, direct messages and /chat work without it"
     )
-
-
-def point_library() -> None:
-    """Make discord.py use the REST API of the environment, and keep its log free of texts, ids and tokens.
-
-    The library holds its address in a class, so it is one for the whole process. UsageError for one that is no URL.
-    """
-    base = os.environ.get(_API, "").rstrip("/") or _DISCORDS_API
-    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", base):
-        raise UsageError(f"{_API} is no http address: write one such as http://127.0.0.1:9000/api/v10")
-    Route.BASE = base
-    for name in ("discord", *_TALKATIVE):
-        logger, least = logging.getLogger(name), logging.ERROR if name in _TALKATIVE else logging.WARNING
-        logger.setLevel(max(logger.level, least))
-
-
-def point_gateway(url: str) -> None:
-    """Make discord.py connect to this gateway, which `/gateway/bot` has named."""
-    DiscordWebSocket.DEFAULT_GATEWAY = URL(url)

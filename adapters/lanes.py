@@ -102,10 +102,11 @@ class _Job:
 class Lanes:
     """Answers messages while it is open; opening takes up what waits from earlier starts.
 
-    `resend`: whether the platform drops a part that is sent again, as Discord does by its nonce. Where it does not,
-    what may have been sent is not sent again. With `merge_burst_s`, ordinary messages that somebody writes with pauses
-    of at most so many seconds get one answer, which belongs to the last of them. Closing sees through what was put in,
-    for at most `drain_seconds`; the rest is taken up by the next start.
+    `resend`: whether the platform shows a part of the reply to a message, by its number, once even if it is sent again,
+    as Discord does by its nonce. Where it does not, what may have been sent is not sent again. With `merge_burst_s`,
+    ordinary messages that somebody writes with pauses of at most so many seconds get one answer, which belongs to the
+    last of them. Closing sees through what was put in, for at most `drain_seconds`; the rest is taken up by the next
+    start.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Lanes:
         outbound: Outbound,
         platform: str,
         *,
-        resend: bool,
+        resend: Callable[[Message, int], bool],
         drain_seconds: float,
         merge_burst_s: float = 0.0,
     ) -> None:
@@ -162,7 +163,7 @@ class Lanes:
         self._add(_Job(message, Reply(text, model_id="adapter", engine="adapter"), kept=False))
 
     async def _take_up(self, found: Waiting) -> None:
-        if found.state == "sending" and not self._resend:
+        if found.state == "sending" and not self._resend(found.message, len(found.sent)):
             await self._spine.done(found.message, "unknown", found.sent)
         else:
             self._add(_Job(found.message, found.reply, tuple(found.sent)))
@@ -248,7 +249,7 @@ class Lanes:
 
     async def _send(self, job: _Job, reply: Reply, part: Part) -> str:
         """The platform's id of a part, sent as often as it takes, never sooner than the platform allows."""
-        pause = _FIRST_PAUSE_S
+        pause, again = _FIRST_PAUSE_S, self._resend(job.message, part.number)
         while True:
             await self._outbound.turn(job.message)
             if job.kept:
@@ -258,10 +259,10 @@ class Lanes:
             except NotYetError as error:
                 seconds = error.seconds
             except MaybeDeliveredError:
-                if not self._resend:
+                if not again:
                     raise
                 seconds = None
-            if job.kept and not self._resend:
+            if job.kept and not again:
                 await self._when_stored(lambda: self._spine.pending(job.message, job.sent))
             await asyncio.sleep(pause if seconds is None else seconds)
             pause = min(2 * pause, _LONGEST_PAUSE_S)

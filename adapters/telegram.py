@@ -17,7 +17,6 @@ from typing import Any
 from telegram.error import BadRequest, Conflict, InvalidToken, TelegramError
 
 from adapters.admission import Admission
-from adapters.aside import apart
 from adapters.base import Spine
 from adapters.lanes import Lanes
 from adapters.telegram_client import (
@@ -40,6 +39,7 @@ from chatbot.errors import UsageError
 __all__ = ["Pace", "TelegramAdapter", "Timing", "diagnose"]
 
 log = logging.getLogger(__name__)
+_TAKEN_AT_ONCE = 16  # updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +76,17 @@ class TelegramAdapter:
         """Take updates and bring replies, until cancelled; UsageError for a token or an address that cannot work."""
         token = read_token()
         async with Client(token, self._timing.answer_s) as client:
-            me = await patiently(client.bot.get_me, "its first call")
+            me = await patiently(client.myself, "its first call")
 
             async def moved(old_chat: str, new_chat: str) -> None:
                 await spine.move(PLATFORM, old_chat, new_chat)
 
-            outbound = TelegramOutbound(client.bot, Pacer(self._pace), moved, self._timing.typing_s)
+            outbound = TelegramOutbound(client, Pacer(self._pace), moved, self._timing.typing_s)
             lanes = Lanes(
                 spine,
                 outbound,
                 PLATFORM,
-                resend=False,
+                resend=lambda *_: False,
                 drain_seconds=self._drain_seconds,
                 merge_burst_s=self._settings.merge_burst_s,
             )
@@ -101,7 +101,7 @@ class TelegramAdapter:
             finally:
                 await intake.close()
 
-    async def _poll(self, client: Client, take: Callable[[Any], Awaitable[None]]) -> None:
+    async def _poll(self, client: Client, take: Callable[..., Awaitable[None]]) -> None:
         """Ask for updates, for ever. One is confirmed by the poll after that which brought it, once it is kept."""
         offset: int | None = None
         pause, trouble = self._timing.first_pause_s, ""
@@ -112,8 +112,8 @@ class TelegramAdapter:
                     log.log(logging.ERROR if problem else logging.INFO, "telegram: %s", problem or "updates come again")
                     trouble = problem
                 pause = min(2 * pause, LONGEST_PAUSE_S) if problem else self._timing.first_pause_s
-                for update in updates:
-                    await take(update)
+                for begin in range(0, len(updates), _TAKEN_AT_ONCE):  # More would hold up the loop.
+                    await take(*updates[begin : begin + _TAKEN_AT_ONCE])
                 # Not the highest of all times: after a quiet week, ids begin anywhere.
                 if numbers := [number for number in map(_number, updates) if number is not None]:
                     offset = max(numbers) + 1
@@ -130,10 +130,10 @@ class TelegramAdapter:
         """One poll: what it brought, what went wrong, and how long to wait before the next. UsageError: bad token."""
         asked = asyncio.get_running_loop().time()
         try:
-            updates = list(await apart(client.updates(offset, self._timing.poll_s)))
+            updates = list(await client.updates(offset, self._timing.poll_s))
         except InvalidToken:
             # The same answer comes from a server that is only half there, so the token is asked for by itself.
-            await patiently(client.bot.get_me, "another look at the token")
+            await patiently(client.myself, "another look at the token")
             return [], "Telegram does not find what it is asked for; trying again", pause
         except Conflict as error:
             return [], CONFLICTS["webhook" in str(error).lower()], pause

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 from telegram import BotCommandScopeAllGroupChats, BotCommandScopeAllPrivateChats, Update, User
 from telegram.error import TelegramError
@@ -19,13 +20,14 @@ from adapters.courtesy import text_only, too_fast
 from adapters.lanes import Lanes, where
 from adapters.telegram_client import Client, patiently
 from adapters.telegram_menu import menu
-from adapters.telegram_reading import PLATFORM, Edited, Event, Moved, Pressed, Said, Wordless, read
+from adapters.telegram_reading import PLATFORM, Edited, Event, Moved, Pressed, Said, Wordless, completed, read
 from adapters.telegram_sending import acknowledge, mark
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.messages import Message
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
-_PAUSES_S = (0.1, 1.0)  # before an update is tried again
+_PAUSES_S = (0.1, 1.0, 0.0)  # after each try of an update
 _REMEMBERED = 1000  # wordless messages that got their line
 
 
@@ -52,30 +54,43 @@ class Intake:
         """Let what is being done aside end, or break it off."""
         await see_out(self._tasks)
 
-    async def take(self, raw: Any) -> None:
-        """Take one update as JSON; one that cannot be read is passed over. A ChatbotError: to be brought again."""
+    async def take(self, *updates: Any) -> None:
+        """Take updates as JSON, in their order; one that cannot be read is passed over.
+
+        A ChatbotError: all are to be brought again. Messages that came one after another are kept at once.
+        """
+        events = [self._read(raw) for raw in updates]
+        for said, group in groupby(events, lambda event: isinstance(event, Said)):
+            if said:
+                await self._said([event.message for event in group if isinstance(event, Said)])
+                continue
+            for event in group:
+                await self._carefully(partial(self._follow, event))
+
+    def _read(self, raw: Any) -> Event | None:
         try:
-            update = Update.de_json(raw, self._client.bot)
-            event = read(update, self._me, ambient=self._ambient)
+            return read(Update.de_json(completed(raw), self._client.bot), self._me, ambient=self._ambient)
         except Exception as error:  # whatever a malformed object makes a library raise
             log.warning("telegram: an update that cannot be read is passed over: %s", where(error))
-            return
-        for pause in (*_PAUSES_S, None):
+            return None
+
+    async def _carefully(self, work: Callable[[], Awaitable[T]]) -> T | None:
+        """Do something, again if it must be. A mistake of ours may not keep all that follows from being taken."""
+        for pause in _PAUSES_S:
             try:
-                return await self._follow(event)
+                return await work()
             except ChatbotError:
                 raise
             except Exception as error:
-                # A mistake of ours. Brought again for ever, this update would keep all others from being taken.
-                if pause is None:
-                    log.error("telegram: an update could not be taken and is passed over: %s", where(error))
-                    return
-                await asyncio.sleep(pause)
+                mistake = error
+            await asyncio.sleep(pause)
+        log.error("telegram: an update could not be taken and is passed over: %s", where(mistake))
+        return None
 
     async def _follow(self, event: Event | None) -> None:
         match event:
             case Said(message):
-                await self._said(message)
+                await self._said([message])
             case Wordless(message, language, album):
                 self._wordless(message, language, album)
             case Edited(message):
@@ -85,12 +100,23 @@ class Intake:
             case Pressed(query_id, message, reply_id, rating):
                 await self._pressed(query_id, message, reply_id, rating)
 
-    async def _said(self, message: Message) -> None:
-        verdict = self._admission.decide(message)
-        if verdict == "welcome" and await self._spine.accept(message):
-            self._lanes.put(message)
-        elif verdict == "notice":
-            self._lanes.say(message, too_fast(message.text))
+    async def _said(self, messages: Sequence[Message]) -> None:
+        """Take messages: those of a chat one after another, all chats at once, since keeping one waits for the disk."""
+        by_chat: dict[str, list[Message]] = {}
+        for message in messages:
+            by_chat.setdefault(message.chat, []).append(message)
+        taken = await asyncio.gather(*map(self._said_there, by_chat.values()), return_exceptions=True)
+        for error in taken:
+            if error is not None:
+                raise error
+
+    async def _said_there(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            verdict = self._admission.decide(message)
+            if verdict == "welcome" and await self._carefully(partial(self._spine.accept, message)):
+                self._lanes.put(message)
+            elif verdict == "notice":
+                self._lanes.say(message, too_fast(message.text))
 
     def _wordless(self, message: Message, language: str | None, album: str) -> None:
         """One courteous line for a message without text, for an album, and not again if it comes twice."""

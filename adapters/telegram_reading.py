@@ -7,8 +7,10 @@ business: other bots, channels, service messages, talk in a group that is not ad
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from telegram import Chat, MessageEntity, Update, User
 from telegram import Message as TelegramMessage
@@ -81,6 +83,41 @@ def read(update: Update, me: User, *, ambient: bool = False) -> Event | None:
     if update.edited_message is not None:
         return _edited(update.edited_message, me)
     return None
+
+
+def completed(raw: Any) -> Any:
+    """An update as JSON with what the library insists on and we can do without, where a server has left it out."""
+    if not isinstance(raw, dict):
+        return raw
+    whole = dict(raw)
+    for kind in ("message", "edited_message"):
+        if isinstance(raw.get(kind), dict):
+            whole[kind] = _completed_message(raw[kind])
+    query = raw.get("callback_query")
+    if isinstance(query, dict):
+        whole["callback_query"] = {"chat_instance": "", **query}
+        for kind, complete in (("from", _completed_person), ("message", _completed_message)):
+            if isinstance(query.get(kind), dict):
+                whole["callback_query"][kind] = complete(query[kind])
+    return whole
+
+
+def _completed_message(message: dict[str, Any]) -> dict[str, Any]:
+    whole = {"date": int(time.time()), **message}
+    chat = message.get("chat")
+    if isinstance(chat, dict) and isinstance(chat.get("id"), int):
+        whole["chat"] = {"type": Chat.PRIVATE if chat["id"] > 0 else Chat.GROUP, **chat}
+        if whole["chat"]["type"] == Chat.PRIVATE:  # which has the number of the person
+            whole.setdefault("from", {"id": chat["id"]})
+    if isinstance(whole.get("from"), dict):
+        whole["from"] = _completed_person(whole["from"])
+    if isinstance(message.get("reply_to_message"), dict):
+        whole["reply_to_message"] = _completed_message(message["reply_to_message"])
+    return whole
+
+
+def _completed_person(person: dict[str, Any]) -> dict[str, Any]:
+    return {"is_bot": False, "first_name": "", **person}
 
 
 def _pressed(update: Update) -> Pressed | None:

@@ -17,7 +17,7 @@ from telegram.error import BadRequest, ChatMigrated, Forbidden, InvalidToken, Ne
 
 from adapters.base import split_text
 from adapters.lanes import MaybeDeliveredError, NotDeliveredError, NotYetError, Part
-from adapters.telegram_client import LaterError, NotReachedError
+from adapters.telegram_client import Client, LaterError, NotReachedError
 from adapters.telegram_pacing import Pacer
 from chatbot.errors import ChatbotError
 from chatbot.messages import Message, Reply
@@ -30,12 +30,12 @@ _MENTION = re.compile(r"@(?=\w)")
 
 
 class TelegramOutbound:
-    """Sends through a bot at the times of a pacer. `moved` is told the old and the new id of a chat that got one."""
+    """Sends through a client at the times of a pacer. `moved` is told the old and the new id of a chat that got one."""
 
     def __init__(
-        self, bot: Bot, pacer: Pacer, moved: Callable[[str, str], Awaitable[None]], typing_s: float = TYPING_S
+        self, client: Client, pacer: Pacer, moved: Callable[[str, str], Awaitable[None]], typing_s: float = TYPING_S
     ) -> None:
-        self._bot = bot
+        self._client = client
         self._pacer = pacer
         self._moved = moved
         self.typing_s = typing_s
@@ -59,14 +59,15 @@ class TelegramOutbound:
     async def send(self, message: Message, reply: Reply, part: Part) -> str:
         """Call sendMessage once; its message's id."""
         chat = self._chat(message)
+        fields = {
+            "chat_id": chat,
+            "text": part.text,
+            "message_thread_id": None if message.thread is None else int(message.thread),
+            "reply_parameters": self._replying(message, chat, part),
+            "reply_markup": feedback_buttons(reply.id) if part.last and reply.id is not None else None,
+        }
         try:
-            sent = await self._bot.send_message(
-                chat,
-                part.text,
-                message_thread_id=None if message.thread is None else int(message.thread),
-                reply_parameters=self._replying(message, chat, part),
-                reply_markup=feedback_buttons(reply.id) if part.last and reply.id is not None else None,
-            )
+            sent = await self._client.call("sendMessage", fields)
         except LaterError as error:
             self._pacer.hold(chat, error.seconds)
             raise NotYetError(error.seconds) from None
@@ -82,7 +83,7 @@ class TelegramOutbound:
             raise MaybeDeliveredError from error
         finally:
             self._pacer.over(chat)
-        return str(sent.message_id)
+        return str(sent.get("message_id", "")) if isinstance(sent, dict) else ""
 
     async def _follow(self, known_as: str, old_chat: str, new_chat: str) -> None:
         """From now on send to the new id of a chat. NotYetError if that cannot be kept now."""
@@ -99,7 +100,7 @@ class TelegramOutbound:
             return True
         self._no_typing_before.pop(chat, None)
         try:
-            await self._bot.send_chat_action(
+            await self._client.bot.send_chat_action(
                 chat,
                 ChatAction.TYPING,
                 message_thread_id=None if message.thread is None else int(message.thread),

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-_SECTIONS = ("reply", "train", "start", "delivery", "storage", "importing")
+_SECTIONS = ("reply", "train", "start", "delivery", "storage", "importing", "known")
 _QUIET_LOAD = 0.5  # runnable threads, mean of the last minute
 
 

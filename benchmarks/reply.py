@@ -103,6 +103,7 @@ def _measure(
 ) -> str:
     """Each window gives every contender its turn, so that what the machine does else hits them alike."""
     model = load_model_folder(folder).model
+    assert isinstance(model, Seq2Seq)  # `save_random_model` makes no other
     text = _question(runtime.tokenizer)
     source = runtime.tokenizer.encode_context([], text, "other", 64)
     banned = [*runtime.never_ids, runtime.eos_id]

@@ -149,6 +149,7 @@ def _short_chat(tokenizer: Tokenizer, dialogues: int) -> TokenisedCorpus:
         noisy_starts=starts,
         dialogue_starts=np.arange(0, 2 * dialogues + 1, 2, dtype=np.int64),
         sources=np.full(dialogues, tokenizer.source_id("other"), dtype=np.int64),
+        shares=np.ones(dialogues, dtype=np.float32),
         taught=np.zeros(dialogues, dtype=np.bool_),
         kept=np.tile([False, True], dialogues),
     )

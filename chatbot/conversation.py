@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from chatbot.commands import Commands, parse_command
+from chatbot.clerk import Clerk, whole
+from chatbot.commands import Command, Commands, parse_command
 from chatbot.errors import EngineBusyError
 from chatbot.learnable import DEFAULT_POLICY, Rule
 from chatbot.messages import Message, Reply, Waiting
@@ -24,6 +25,18 @@ if TYPE_CHECKING:  # Any engine will do, so none is loaded from here.
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A message that is to be answered, with what stands above its reply; a command, or a row and what was before."""
+
+    message: Message
+    notice: str
+    command: Command | None
+    row: int = 0
+    merged: Sequence[int] = ()
+    history: Sequence[str] = ()
 
 
 class Conversations:
@@ -45,6 +58,7 @@ class Conversations:
         self._engine = engine
         self._history_turns = history_turns
         self._commands = Commands(store, policy, kept_days)
+        self._clerk = Clerk(store.together)
         self._moves: dict[tuple[str, str], str] = {}  # chats that have got another id since the start
         # Weak: a lock goes when the last message of its chat is answered. asyncio's locks are first come, first served.
         self._locks: WeakValueDictionary[tuple[str, str, str | None], asyncio.Lock] = WeakValueDictionary()
@@ -59,33 +73,43 @@ class Conversations:
         """
         lock = self._locks.setdefault((message.platform, message.chat, message.thread), asyncio.Lock())
         async with lock:
-            latest = await _in_thread(self._store.latest, self._moved(message))
-            if latest is None:
-                return Reply("", model_id="command", engine="command", detail="erased")
-            command = parse_command(latest.text)
-            notice = await _in_thread(self._notice, latest)
-            if command is not None:
-                reply = await _in_thread(self._commands.run, command, latest)
-                if not notice.startswith(reply.text):  # as /start does
-                    reply = replace(reply, text=notice + reply.text)
-                await _in_thread(self._store.answered, latest, reply)
+            asked = await self._clerk.do(self._asked, self._moved(message), [self._moved(other) for other in before])
+            if isinstance(asked, Reply):
+                return asked
+            if asked.command is not None:
+                reply = await _in_thread(self._commands.run, asked.command, asked.message)
+                if not asked.notice.startswith(reply.text):  # as /start does
+                    reply = replace(reply, text=asked.notice + reply.text)
+                await self._clerk.do(self._store.answered, asked.message, reply)
                 return reply
-            burst = [await _in_thread(self._store.latest, self._moved(earlier)) for earlier in before]
-            said = [earlier for earlier in burst if earlier is not None]
-            merged = [(await _in_thread(self._store.record_message, earlier)).id for earlier in said]
-            stored = await _in_thread(self._store.record_message, latest)
-            if not stored.fresh:
-                earlier = await _in_thread(self._store.stored_reply, stored.id)
-                if earlier is not None:
-                    return earlier
-            asked = replace(latest, text="\n".join(part.text for part in (*said, latest)))
-            reply = await self._reply(stored.id, asked)
-            row = await _in_thread(self._store.record_reply, stored.id, reply, notice, merged)
-            return replace(reply, text=notice + reply.text, id=row)
+            reply = await self._reply(asked)
+            row = await self._clerk.do(self._store.record_reply, asked.row, reply, asked.notice, asked.merged)
+            return replace(reply, text=asked.notice + reply.text, id=row)
+
+    def _asked(self, message: Message, before: Sequence[Message]) -> _Asked | Reply:
+        """A message as it is by now, committed unless it is a command, with what its reply needs; or the reply it got.
+
+        One call, since each waits for the disk.
+        """
+        latest = self._store.latest(message)
+        if latest is None:
+            return Reply("", model_id="command", engine="command", detail="erased")
+        command = parse_command(latest.text)
+        notice = self._notice(latest)
+        if command is not None:
+            return _Asked(latest, notice, command)
+        said = [earlier for other in before if (earlier := self._store.latest(other)) is not None]
+        merged = [self._store.record_message(earlier).id for earlier in said]
+        stored = self._store.record_message(latest)
+        if not stored.fresh and (replied := self._store.stored_reply(stored.id)) is not None:
+            return replied
+        asked = replace(latest, text="\n".join(part.text for part in (*said, latest)))
+        history = self._store.history(stored.id, self._history_turns)
+        return _Asked(asked, notice, None, stored.id, merged, history)
 
     async def accept(self, message: Message) -> bool:
         """Keep a message before the platform is told that we have it; False: delivered before, do nothing with it."""
-        return await _in_thread(self._store.accept, self._moved(message))
+        return await self._clerk.do(self._store.accept, self._moved(message))
 
     async def waiting(self, platform: str) -> Sequence[Waiting]:
         """What earlier starts accepted and did not finish, oldest first."""
@@ -93,17 +117,17 @@ class Conversations:
 
     async def sending(self, message: Message) -> None:
         """The platform is about to be called with the next part of the reply."""
-        await _in_thread(self._store.delivering, self._moved(message), "sending")
+        await self._clerk.do(self._store.delivering, self._moved(message), "sending")
 
     async def pending(self, message: Message, ids: Sequence[str] = ()) -> None:
         """The call is over: of the reply, the parts with these platform ids are out, and certainly no other."""
-        await _in_thread(self._store.delivering, self._moved(message), "pending", ids)
+        await self._clerk.do(self._store.delivering, self._moved(message), "pending", ids)
 
     async def done(
         self, message: Message, state: Literal["sent", "failed", "unknown"], ids: Sequence[str] = ()
     ) -> None:
         """Nothing is left to do for a message; its words are emptied where they waited."""
-        await _in_thread(self._store.delivering, self._moved(message), state, ids)
+        await self._clerk.do(self._store.delivering, self._moved(message), state, ids)
 
     async def edit(self, message: Message) -> None:
         """A message has a new text: take it into its row, or into the answer if that is still to come. No reply."""
@@ -144,26 +168,15 @@ class Conversations:
         """What stands above the first reply to somebody in a messenger's chat; nothing above any other."""
         return f"{wording_for(message.text).first_contact}\n\n" if self._store.is_newcomer(message) else ""
 
-    async def _reply(self, message_id: int, message: Message) -> Reply:
+    async def _reply(self, asked: _Asked) -> Reply:
         """What the engine says, which `load_engine` has put behind the rules."""
-        history = await _in_thread(self._store.history, message_id, self._history_turns)
+        message = asked.message
         try:
-            return await self._engine.reply(history, message.text, options=message.options)
+            return await self._engine.reply(asked.history, message.text, options=message.options)
         except EngineBusyError:
             return Reply(wording_for(message.text).busy, model_id=self._engine.model_id, engine="busy")
 
 
 async def _in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Do a call that blocks in a thread, whole: a cancelled caller leaves only when it has ended.
-
-    Otherwise the next message of the chat could overtake what this one is still writing.
-    """
-    doing = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
-    try:
-        return await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        if not doing.done():
-            await asyncio.wait([doing])
-        if not doing.cancelled():
-            doing.exception()  # Nobody is left to be told.
-        raise
+    """Do a call that may take its time in a thread, whole."""
+    return await whole(asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs)))

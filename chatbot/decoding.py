@@ -1,4 +1,4 @@
-"""From scores to a reply: options, filters, choice and stop, one loop for greedy, sampling and beam search.
+"""From scores to a reply: filters, choice and stop, one loop for greedy, sampling and beam search.
 
 In: a runtime (two functions, `encode` and `step`, over numpy arrays) and token ids. Out: token ids and a score. It
 knows no text, no torch and no queue. What belongs to a request lives in local variables of one call of `decode`.
@@ -10,16 +10,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chatbot.config import build
-from chatbot.errors import ChatbotError, UsageError
+from chatbot.errors import ChatbotError
+from chatbot.options import DecodingOptions, options_from
+
+__all__ = [
+    "DecodingOptions",
+    "DecodingResult",
+    "Runtime",
+    "decode",
+    "decode_all",
+    "length_penalty",
+    "log_total",
+    "options_from",
+]
 
 S = TypeVar("S")
+_FEW_DOZEN = 64
 Scores = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
@@ -39,66 +51,6 @@ class Runtime(Protocol[S]):
 
     def select(self, state: S, rows_N: Ids) -> S:
         """The state of `rows_N`, in that order, repeats allowed."""
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "beam_size": (1, 64),
-    "candidates": (1, 64),
-    "temperature": (0, 10),
-    "top_k": (0, 1_000_000),
-    "top_p": (1e-9, 1),
-    "min_tokens": (1, 512),
-    "max_tokens": (1, 512),
-    "no_repeat_ngram": (0, 16),
-    "length_penalty": (0, 5),
-    "seed": (0, 2**63 - 1),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class DecodingOptions:
-    """How one reply is searched for; checked as a whole when made, UsageError in plain words."""
-
-    beam_size: int = 1  # hypotheses kept a step; 1: no beam search
-    temperature: float = 0.0  # logits are divided by it before drawing; 0: always the likeliest token
-    top_k: int = 0  # draw among the k likeliest tokens (Fan et al. 2018, arXiv 1805.04833); 0: all
-    top_p: float = 1.0  # draw among the likeliest with this share (nucleus, Holtzman et al. 2020, arXiv 1904.09751)
-    candidates: int = 1  # independent samples, of which the best score wins (Adiwardana et al. 2020, arXiv 2001.09977)
-    min_tokens: int = 1  # tokens before the reply may end
-    max_tokens: int = 40  # tokens at which it must
-    no_repeat_ngram: int = 3  # no sequence of this many tokens twice (Paulus et al. 2018, arXiv 1705.04304); 0: off
-    length_penalty: float = 0.7  # alpha of Wu et al. 2016 (GNMT, arXiv 1609.08144), equation 14; 0: none
-    banned: tuple[int, ...] = ()  # token ids that must not be said
-    seed: int | None = None  # of the draws; None: from the operating system
-    known: bool = True  # a question that the model folder knows nearly word for word gets its reply undecoded
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            low, high = _RANGES.get(item.name, (-math.inf, math.inf))
-            value = getattr(self, item.name)
-            if item.name != "banned" and value is not None and not low <= value <= high:
-                raise UsageError(f"{item.name} is {value}; it must be from {low:g} to {high:g}")
-        if any(token < 0 for token in self.banned):
-            raise UsageError(f"banned holds {min(self.banned)}; token ids start at 0")
-        if self.min_tokens > self.max_tokens:
-            raise UsageError(
-                f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}; lower one or raise the other"
-            )
-        if self.beam_size > 1 and (self.temperature > 0 or self.candidates > 1):
-            raise UsageError(
-                f"beam_size {self.beam_size} does not go with temperature {self.temperature:g} and candidates "
-                f"{self.candidates}: a beam does not draw; set beam_size=1, or temperature=0 and candidates=1"
-            )
-        if self.candidates > 1 and self.temperature == 0:
-            raise UsageError(
-                f"candidates {self.candidates} would all be the same at temperature 0; "
-                "set temperature=0.7 or candidates=1"
-            )
-
-
-def options_from(settings: Mapping[str, object]) -> DecodingOptions:
-    """Options from plain keys and values; UsageError names a key that is unknown and its nearest, or a wrong type."""
-    return build(DecodingOptions, settings, "decode settings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,21 +101,22 @@ class _Search:
                 break
         if self.options.beam_size > 1 and len(self.ended) >= width:
             grown = []
-        # A log-probability only falls, and no length divides it by more than the longest: what cannot win leaves now
-        # (Huang, Zhao, Ma 2017, arXiv 1809.00069, section 3).
-        best = max((self._score(hypothesis) for hypothesis in self.ended), default=-math.inf)
-        most = _length_penalty(self.options.max_tokens + 1, self.options.length_penalty)
-        grown = [(row, hypothesis) for row, hypothesis in grown if hypothesis.log_prob / most > best]
+        if not self.options.rank:  # else other things than the likelihood may let the less likely win
+            # A log-probability only falls, and no length divides it by more than the longest: what cannot win leaves
+            # now (Huang, Zhao, Ma 2017, arXiv 1809.00069, section 3).
+            best = max((self._score(hypothesis) for hypothesis in self.ended), default=-math.inf)
+            most = length_penalty(self.options.max_tokens + 1, self.options.length_penalty)
+            grown = [(row, hypothesis) for row, hypothesis in grown if hypothesis.log_prob / most > best]
         self.live = [hypothesis for _, hypothesis in grown]
         return [row for row, _ in grown]
 
-    def result(self) -> DecodingResult:
-        """The best of the hypotheses that have ended."""
-        best = max(self.ended, key=self._score)
-        return DecodingResult(best.tokens, best.log_prob, self._score(best))
+    def results(self) -> list[DecodingResult]:
+        """The hypotheses that have ended, best first."""
+        best = sorted(self.ended, key=self._score, reverse=True)
+        return [DecodingResult(h.tokens, h.log_prob, self._score(h)) for h in best]
 
     def _score(self, hypothesis: _Hypothesis) -> float:
-        return hypothesis.log_prob / _length_penalty(len(hypothesis.tokens) + 1, self.options.length_penalty)
+        return hypothesis.log_prob / length_penalty(len(hypothesis.tokens) + 1, self.options.length_penalty)
 
     def _filter(self, logits_V: Scores, tokens: tuple[int, ...]) -> None:
         """Forbid, in place, what may not follow `tokens`; at least one token stays possible."""
@@ -190,7 +143,7 @@ class _Search:
         return [_Extension(row, token, float(logits_RV[row, token]) - float(total_R[row])) for row, token in chosen]
 
 
-def _length_penalty(length: int, alpha: float) -> float:
+def length_penalty(length: int, alpha: float) -> float:
     """lp(Y) = ((5 + |Y|) / 6)^alpha: Wu et al. 2016 (GNMT), equation 14; |Y| counts the end mark."""
     return float(((5 + length) / 6) ** alpha)
 
@@ -217,9 +170,12 @@ def _widest(logits_RV: Scores, total_R: Scores, before: Sequence[float], count: 
     """The `count` likeliest (row, token), best first. Each row can end once, so 2 beams of them fill a beam."""
     sums_RV = logits_RV + (np.array(before) - total_R).astype(np.float32)[:, None]
     flat = sums_RV.ravel()
-    count = min(count, len(flat))
-    best = np.argpartition(flat, -count)[-count:]
-    best = best[np.lexsort((best, -flat[best]))]
+    # The largest of each few dozen first, a tenth of the time: what is above the `count`-th of those is enough.
+    whole = len(flat) // _FEW_DOZEN * _FEW_DOZEN
+    largest = np.concatenate((flat[:whole].reshape(-1, _FEW_DOZEN).max(axis=1), flat[whole:]))
+    floor = np.partition(largest, -count)[-count] if count < len(largest) else -np.inf
+    best = np.flatnonzero(flat >= floor)
+    best = best[np.lexsort((best, -flat[best]))][:count]
     return [divmod(int(i), logits_RV.shape[1]) for i in best if flat[i] > -np.inf]
 
 
@@ -255,7 +211,7 @@ def _nucleus(logits_V: Scores, options: DecodingOptions) -> tuple[Ids, Scores]:
     return ids_K, weights_V[ids_K]
 
 
-def _log_total(logits_NV: Scores) -> Scores:
+def log_total(logits_NV: Scores) -> Scores:
     """log of the sum of exp of each row (N,); ChatbotError if the model's scores are no numbers."""
     top_N = logits_NV.max(axis=1)
     total_N: Scores = np.log(np.exp(logits_NV - top_N[:, None]).sum(axis=1)) + top_N
@@ -274,6 +230,16 @@ def decode(
 
     `said` holds, a request each, token sequences whose n-grams (of `no_repeat_ngram`) must not be said again.
     """
+    return [results[0] for results in decode_all(runtime, sources, options, said)]
+
+
+def decode_all(
+    runtime: Runtime[S],
+    sources: Sequence[Sequence[int]],
+    options: Sequence[DecodingOptions],
+    said: Sequence[Sequence[Sequence[int]]] | None = None,
+) -> list[list[DecodingResult]]:
+    """`decode` with every reply that was found to its end, best first; with `rank`, none was given up on the way."""
     if not sources:
         return []
     before = said or [()] * len(sources)
@@ -284,7 +250,7 @@ def decode(
     live = searches
     while live:
         logits_NV, state = runtime.step(tokens_N, state)
-        total_N = _log_total(logits_NV)
+        total_N = log_total(logits_NV)
         logits_NV[:, never] = -np.inf
         rows: list[int] = []
         start = 0
@@ -296,4 +262,4 @@ def decode(
         tokens_N = np.array([h.tokens[-1] for search in live for h in search.live], dtype=np.int64)
         if live and rows != list(range(start)):  # beams moved, or rows left
             state = runtime.select(state, np.array(rows, dtype=np.int64))
-    return [search.result() for search in searches]
+    return [search.results() for search in searches]

@@ -16,7 +16,8 @@ class Dialogue:
 
     Of a dialogue with `last_only` (key "learn": "last") only the last turn is a target: the rest is context, such as
     replies of the bot that nobody vouched for. An `opening` begins with words that lean on the talk before them
-    anywhere but at its start (see `chatbot.known`). `permissions` are references to what platforms have permitted.
+    anywhere but at its start (see `chatbot.known`). `also` are other ways to say the first turn. Of the epochs of a
+    training it takes part in a `share`. `permissions` are references to what platforms have permitted.
     """
 
     id: str
@@ -27,6 +28,8 @@ class Dialogue:
     last_only: bool = False
     opening: bool = False
     permissions: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    share: float = 1.0
 
 
 def _name(value: object) -> str:
@@ -50,6 +53,7 @@ def parse_dialogue(line: str) -> Dialogue:
     cleaned = tuple(clean(turn) for turn in turns)
     if len(cleaned) < 2 or not all(cleaned):
         raise ValueError("fewer than two turns, or an empty one")
+    also = record.get("also")
     tags = record.get("tags")
     personas = [t for t in tags if isinstance(t, str) and t.startswith("persona:")] if isinstance(tags, list) else []
     permissions = record.get("permissions")
@@ -64,5 +68,6 @@ def parse_dialogue(line: str) -> Dialogue:
         quality=float(quality) if isinstance(quality, int | float) else None,
         last_only=record.get("learn") == "last",
         opening=record.get("opening") is True,
+        also=tuple(filter(None, (clean(t) for t in also if isinstance(t, str)))) if isinstance(also, list) else (),
         permissions=tuple(clean(p) for p in permissions if isinstance(p, str)) if isinstance(permissions, list) else (),
     )

@@ -17,7 +17,8 @@ class Message:
     """What a person wrote, as the adapter saw it.
 
     `chat`, `sender` and `message_id` are the platform's own identifiers; the store keeps keyed hashes of people.
-    `options` are decode settings for this one reply, such as ``{"temperature": 0.7}``.
+    `options` are decode settings for this one reply, such as ``{"temperature": 0.7}``. `ticket` is what the platform
+    has given for a place in which it waits for the reply, if there is one; it is kept until the reply is out.
     """
 
     platform: str
@@ -29,14 +30,16 @@ class Message:
     reply_to: str | None = None
     thread: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    ticket: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the bot says, and what produced it.
 
-    `engine` is one of ``seq2seq``, ``retrieval``, ``echo``, ``rules``, ``command``, ``busy``; `score` is the
-    length-normalised log-probability (seq2seq) or the similarity from 0 to 1 (retrieval), None where there is none.
+    `engine` is one of ``seq2seq``, ``retrieval`` (known), ``neighbour`` (known for a similar question, and ranked
+    best), ``echo``, ``rules``, ``command``, ``busy``; `score` is the length-normalised log-probability (seq2seq), that
+    of the ranking, or the similarity from 0 to 1 (retrieval), None where there is none.
     `settings` are the decode settings in force, ready for JSON; `detail` names the rule, command or matched source.
     `id` is the row of a stored reply, by which it can be rated; None for what is stored nowhere, such as a command's.
     """

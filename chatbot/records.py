@@ -115,6 +115,7 @@ class Records:
         self._write_lock = threading.Lock()
         file = sqlite_file(url)  # a server has a fair line of its own
         self._queue = None if file is None else WritersQueue(file.with_name(f"{file.name}-queue"), BUSY_TIMEOUT_S)
+        self._shared = threading.local()  # its `connection`: of the transaction that a thread's calls share
         # In memory there is one connection for all threads, so readers have to wait for writers there.
         self._read_lock = self._write_lock if in_memory(url) else nullcontext()
         if in_memory(url):
@@ -134,8 +135,22 @@ class Records:
             self._copies.remember(path, of=of, whole=whole)
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """One transaction for all calls of this thread meanwhile: committed at the end, rolled back by an exception."""
+        with self._writing() as connection:
+            self._shared.connection = connection
+            try:
+                yield
+            finally:
+                self._shared.connection = None
+
+    @contextmanager
     def _writing(self) -> Iterator[Connection]:
         """One transaction that writes: committed at the end, rolled back by an exception."""
+        shared: Connection | None = getattr(self._shared, "connection", None)
+        if shared is not None:
+            yield shared
+            return
         turn = nullcontext() if self._queue is None else self._queue.turn()
         with explained(self._url), self._write_lock, turn, self._writer.begin() as connection:
             yield connection
@@ -143,6 +158,10 @@ class Records:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         """One consistent view. Keep it short: a long one stops the write-ahead log from being folded in."""
+        shared: Connection | None = getattr(self._shared, "connection", None)
+        if shared is not None:
+            yield shared
+            return
         with explained(self._url), self._read_lock, self._reader.connect() as connection:
             yield connection
 

@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from rapidfuzz import fuzz, process
+
 from chatbot.errors import UsageError
-from chatbot.known import compared, dialogues, nearest
+from chatbot.known import dialogues
+from chatbot.matching import compared
 from chatbot.messages import Reply
 
 
@@ -25,9 +28,11 @@ class RetrievalEngine:
     def __init__(self, paths: Sequence[Path] | None = None) -> None:
         self._answers: dict[str, tuple[str, str]] = {}  # question as compared -> (reply, dialogue id)
         for path in paths or _shipped():
-            for name, turns, _ in dialogues(path):
-                for question, reply in zip(turns[::2], turns[1::2], strict=False):
-                    self._answers.setdefault(compared(question), (reply, name))
+            for dialogue in dialogues(path):
+                turns = dialogue.turns
+                asked = [*zip(turns[::2], turns[1::2], strict=False), *((also, turns[1]) for also in dialogue.also)]
+                for question, reply in asked:
+                    self._answers.setdefault(compared(question), (reply, dialogue.id))
         if not self._answers:
             raise UsageError("there are no dialogues to answer from; name a file: --model retrieval:PATH")
 
@@ -52,14 +57,15 @@ class RetrievalEngine:
     ) -> Reply:
         """The reply to the nearest question; `score` from 0 to 1, `detail` the id of its dialogue."""
         started = time.perf_counter()
-        found = nearest(compared(text), self._answers.keys())
-        assert found is not None  # there are questions, and the nearest may be as far as it likes
-        answer, name = self._answers[found[0]]
+        # Levenshtein's without substitution, of whole texts: scorers that match parts or sets of words would find "how
+        # old are you" in any question that holds those words.
+        nearest, similarity, *_ = process.extractOne(compared(text), self._answers.keys(), scorer=fuzz.ratio)
+        answer, name = self._answers[nearest]
         return Reply(
             text=answer,
             model_id=self.model_id,
             engine="retrieval",
-            score=found[1],
+            score=similarity / 100,
             duration_ms=(time.perf_counter() - started) * 1000,
             detail=name,
         )

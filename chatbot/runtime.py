@@ -1,6 +1,7 @@
-"""A model folder behind the two functions that decoding needs, served by torch: numpy in, numpy out.
+"""A model folder behind the functions that decoding needs, served by torch: numpy in, numpy out.
 
-The one file on the reply path that imports torch. It knows no text and no search. Calls must not overlap: one
+For GPUs, and for folders without graphs (`chatbot.runtime_onnx` serves the others on a CPU). The one file on the reply
+path that imports torch. It knows no text and no search. Calls must not overlap: one
 thread drives a runtime (`chatbot.batching` sees to that); the state of a request is handed in and out.
 """
 
@@ -43,6 +44,8 @@ class TorchRuntime:
     When CUDA runs out of memory, the model moves to the CPU for good, one warning is logged, and the call is answered.
     """
 
+    workers = 1
+
     def __init__(self, folder: Path, device: str = "auto", model_id: str | None = None) -> None:
         self.device = choose_device(device)
         loaded = load_model_folder(folder, model_id)
@@ -58,9 +61,10 @@ class TorchRuntime:
     def encode(self, sources: Sequence[Sequence[int]]) -> DecoderState:
         """Read the sources, each at least one id long: the state before the first token, one row a source."""
         lengths_B = torch.tensor([len(source) for source in sources])
-        source_BS = torch.zeros(len(sources), int(lengths_B.max()), dtype=torch.long)
-        for row, source in enumerate(sources):
-            source_BS[row, : len(source)] = torch.as_tensor(source)
+        rows = [torch.as_tensor(source) for source in sources]  # ids, or vectors where the source is no text
+        source_BS = rows[0].new_zeros(len(rows), int(lengths_B.max()), *rows[0].shape[1:])
+        for row, source_S in enumerate(rows):
+            source_BS[row, : len(source_S)] = source_S
         return self._on_device(lambda: self._model.encode(source_BS.to(self.device), lengths_B))
 
     def step(self, tokens_N: NDArray[np.int64], state: DecoderState) -> tuple[NDArray[np.float32], DecoderState]:

@@ -1,6 +1,7 @@
 """The engine with a net: text to tokens, a place in the queue, tokens to text.
 
-A model folder may bring known exchanges along (`chatbot.known`): what they answer is not decoded.
+A model folder may bring known exchanges along (`chatbot.known`): what they answer is not decoded, and replies to
+similar questions may join the candidates (`chatbot.ranking`).
 In: a history and a text. Out: a `Reply` with the settings and seed that produced it. It knows no torch (a runtime is
 handed in), no platform and no store.
 """
@@ -9,22 +10,24 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from chatbot.batching import BatchWorker
-from chatbot.decoding import DecodingOptions, DecodingResult, Runtime, decode, options_from
+from chatbot.decoding import DecodingOptions, DecodingResult, Runtime, decode_all, options_from
 from chatbot.errors import EngineBusyError, ModelFolderError
-from chatbot.known import KnownExchanges
+from chatbot.known import KnownExchanges, KnownReply
 from chatbot.messages import Reply
+from chatbot.ranking import Candidate, Contest, Markers, rank
 from chatbot.text import clean, is_chinese
-from chatbot.tokenizer import Tokenizer
+from chatbot.tokenizer import REVERSED, Tokenizer
 
 S = TypeVar("S")
 _CHARACTERS_A_TOKEN = 16  # more than this the tokenizer hardly ever packs into one: what lies before is out of reach
 _WORDLESS = "…"
+_REMEMBERED = 5  # turns of the bot that a ranked reply does not repeat
 _BUSY_EN = "A lot of people are talking to me right now. Please try again in a moment."
 _BUSY_ZH = "现在找我的人有点多，请稍等一会儿再说一遍。"
 
@@ -35,6 +38,7 @@ class TextRuntime(Runtime[S], Protocol[S]):
     model_id: str
     tokenizer: Tokenizer
     config: Mapping[str, Any]
+    workers: int  # threads that may use it at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,23 @@ class _Request:
     source: list[int]
     said: list[list[int]]
     options: DecodingOptions
+    text: str
+    history: list[str]
+    neighbours: Sequence[KnownReply]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    text: str
+    score: float
+    neighbour: str | None = None  # the dialogue in which it stands; None: the net said it
 
 
 class Seq2SeqEngine(Generic[S]):
     """One model, shared by all conversations; `known` answers first, `settings` lie over the folder's decode defaults.
 
-    A full queue or a passed deadline gives a polite reply of engine "busy", not an error.
+    Among ranked candidates one that is not `unfit` to be said is chosen. A full queue or a passed deadline gives a
+    polite reply of engine "busy", not an error.
     """
 
     def __init__(
@@ -57,6 +72,7 @@ class Seq2SeqEngine(Generic[S]):
         *,
         settings: Mapping[str, object] | None = None,
         seed: int | None = None,
+        unfit: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.model_id = runtime.model_id
         self._runtime = runtime
@@ -72,7 +88,8 @@ class Seq2SeqEngine(Generic[S]):
         self._known = known
         self._seed = seed
         self._options(None, None)  # settings that make no sense are refused now, not at the first message
-        self._worker = BatchWorker(partial(_decode, runtime))  # not a bound method: no reference circle holds a model
+        # Not a bound method: no reference circle holds a model.
+        self._worker = BatchWorker(partial(_decode, runtime, self._source, unfit), workers=runtime.workers)
 
     async def reply(
         self,
@@ -128,10 +145,15 @@ class Seq2SeqEngine(Generic[S]):
     ) -> _Request:
         tokenizer = self._runtime.tokenizer
         nearest = [self._cut(turn) for turn in history[max(0, len(history) + 1 - self._turns) :]]
+        options, text = self._options(seed, over), self._cut(text)
+        ask = self._known is not None and options.rank and options.neighbours
         return _Request(
-            source=tokenizer.encode_context(nearest, self._cut(text), self._source, self._max_tokens),
+            source=tokenizer.encode_context(nearest, text, self._source, self._max_tokens),
             said=[tokenizer.encode(self._cut(turn)) for turn in history[-1:-4:-2]],  # the bot's last two turns
-            options=self._options(seed, over),
+            options=options,
+            text=text,
+            history=[self._cut(turn) for turn in history[-1 : -2 * _REMEMBERED : -2]] if options.rank else [],
+            neighbours=self._known.neighbours(history, text, options.neighbours) if self._known and ask else (),
         )
 
     def _cut(self, text: str) -> str:
@@ -156,17 +178,17 @@ class Seq2SeqEngine(Generic[S]):
             detail=found.dialogue,
         )
 
-    def _reply(self, request: _Request, result: DecodingResult, started: float) -> Reply:
+    def _reply(self, request: _Request, chosen: _Chosen, started: float) -> Reply:
         settings, seed = _settings(request)
-        text = clean(self._runtime.tokenizer.decode(result.tokens).replace("\ufffd", ""))
         return Reply(
-            text=text or _WORDLESS,  # a lone byte or a space is a token, too
+            text=chosen.text or _WORDLESS,  # a lone byte or a space is a token, too
             model_id=self.model_id,
-            engine="seq2seq",
-            score=result.score,
+            engine="seq2seq" if chosen.neighbour is None else "neighbour",
+            score=chosen.score,
             duration_ms=(time.perf_counter() - started) * 1000,
             settings=settings,
             seed=seed,
+            detail=chosen.neighbour,
         )
 
     def _busy(self, text: str, started: float) -> Reply:
@@ -179,11 +201,18 @@ class Seq2SeqEngine(Generic[S]):
 
 
 def _laid_over(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    """Settings with others over them: whoever asks for draws ends a beam that stands below, and the other way round."""
+    """Settings with others over them: whoever asks for draws ends a beam that stands below, and the other way round.
+
+    Ranking takes the candidates of both; where it is switched off, the beam that stands below is what remains.
+    """
     kept = dict(below)
+    if {**below, **above}.get("rank"):
+        if above.get("temperature") == 0:
+            kept.pop("candidates", None)
+        return {**kept, **above}
     if {"temperature", "candidates"} & above.keys():
         kept.pop("beam_size", None)
-    if "beam_size" in above:
+    if "beam_size" in above or ("rank" in above and "beam_size" in kept):
         kept.pop("temperature", None)
         kept.pop("candidates", None)
     return {**kept, **above}
@@ -195,5 +224,45 @@ def _settings(request: _Request) -> tuple[dict[str, Any], int | None]:
     return settings, settings.pop("seed")
 
 
-def _decode(runtime: TextRuntime[S], requests: Sequence[_Request]) -> list[DecodingResult]:
-    return decode(runtime, [r.source for r in requests], [r.options for r in requests], [r.said for r in requests])
+def _decode(
+    runtime: TextRuntime[S], voice: str, unfit: Callable[[str], bool], requests: Sequence[_Request]
+) -> list[_Chosen]:
+    """The reply to each of `requests`: what one search finds, or the best of the candidates of several."""
+    searches = [(request, options) for request in requests for options in _searches(request.options)]
+    found = iter(
+        decode_all(runtime, [r.source for r, _ in searches], [o for _, o in searches], [r.said for r, _ in searches])
+    )
+    results = [[result for _ in _searches(request.options) for result in next(found)] for request in requests]
+    tokenizer = runtime.tokenizer
+    markers = Markers(tokenizer.source_id(voice), tokenizer.bot_id, tokenizer.sources.get(REVERSED))
+    contests = [_contest(tokenizer, r, each) for r, each in zip(requests, results, strict=True) if r.options.rank]
+    winners = iter(rank(runtime, markers, contests, unfit))
+    chosen = []
+    for request, each in zip(requests, results, strict=True):
+        if request.options.rank:
+            winner, score = next(winners)
+            chosen.append(_Chosen(winner.text, score, winner.neighbour))
+        else:
+            chosen.append(_Chosen(_text(tokenizer, each[0].tokens), each[0].score))
+    return chosen
+
+
+def _searches(options: DecodingOptions) -> list[DecodingOptions]:
+    """What is searched for one reply: ranking lets a beam and draws go side by side."""
+    if options.beam_size > 1 and options.temperature > 0:
+        return [replace(options, temperature=0.0, candidates=1), replace(options, beam_size=1)]
+    return [options]
+
+
+def _contest(tokenizer: Tokenizer, request: _Request, results: Sequence[DecodingResult]) -> Contest:
+    candidates = [Candidate(_text(tokenizer, r.tokens), r.tokens, r.log_prob) for r in results]
+    candidates += [
+        Candidate(near.text, tuple(tokenizer.encode(near.text)), None, near.dialogue, near.similarity)
+        for near in request.neighbours
+    ]
+    text_ids = tokenizer.encode(request.text)
+    return Contest(request.source, request.text, text_ids, request.history, request.options, candidates)
+
+
+def _text(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
+    return clean(tokenizer.decode(tokens).replace("\ufffd", ""))

@@ -18,6 +18,7 @@ from chatbot.errors import ModelFolderError
 
 _MARKERS = ("<pad>", "<s>", "</s>", "<user>", "<bot>")
 _SOURCE = "<source:{}>"
+REVERSED = "reversed"  # the source under which a reply is read, and the turn that it answers is what comes out
 # The splitter puts a space before every digit and before what follows one; these take out what was not written.
 _BEFORE_DIGIT = re.compile(r" (?=\d)")
 _AFTER_DIGIT = re.compile(
@@ -76,6 +77,12 @@ class Tokenizer:
             raise
         except Exception as error:  # the library raises bare Exception
             raise ModelFolderError(f"{path} is not a tokenizer: {error}") from error
+
+    def with_sources(self, names: Sequence[str]) -> Tokenizer:
+        """This tokenizer with a marker for each of `names` that has none yet, behind all ids that there are."""
+        backend = Backend.from_str(self._backend.to_str())
+        backend.add_special_tokens([_SOURCE.format(name) for name in names if name not in self.sources])
+        return Tokenizer(backend)
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`."""

@@ -38,6 +38,8 @@ class Gateway:
         self.closes: list[int | None] = []  # codes with which connections ended
         self.identified: list[Json] = []
         self.open = True
+        self.asked: list[str | None] = []  # the compressions
+        self.packing: str | None = None  # instead of the one that is asked for
         self._world = world
         self._shards = shards
         self._heartbeat_s = heartbeat_s
@@ -84,7 +86,8 @@ class Gateway:
             return web.Response(status=503)
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
-        pack = _packer(request.query.get("compress"))
+        self.asked.append(request.query.get("compress"))
+        pack = _packer(self.packing or self.asked[-1])
         current: Session | None = None
         await _send(socket, pack, {"op": 10, "d": {"heartbeat_interval": int(self._heartbeat_s * 1000)}})
         async for frame in socket:

@@ -226,9 +226,12 @@ class World:
         known = self._interaction(token)
         if known["response"] is None:
             raise RefusedError(404, 10015, "Unknown Webhook")
-        message = self._answer(known, body)
-        known["messages"][:1] = [message]
-        return message
+        messages: list[Json] = known["messages"]
+        if messages:  # the same message, with another text
+            messages[0]["content"] = body["content"]
+        else:
+            messages.append(self._answer(known, body))
+        return messages[0]
 
     def follow_up(self, token: str, body: Json) -> Json:
         """One more message for an interaction."""

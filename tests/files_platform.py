@@ -33,7 +33,9 @@ class FilesAdapter:
 
     async def run(self, spine: Spine) -> None:
         """Take each file, in the order of the names, which are chat and number."""
-        async with Lanes(spine, self, self.name, resend=self._keyed, drain_seconds=self._drain_seconds) as lanes:
+        async with Lanes(
+            spine, self, self.name, resend=lambda *_: self._keyed, drain_seconds=self._drain_seconds
+        ) as lanes:
             (self._folder / "ready").touch()
             while True:
                 for file in sorted((self._folder / "in").iterdir()):

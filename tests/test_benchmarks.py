@@ -39,6 +39,7 @@ _ROWS = {
         "the first reply",
         "peak of a chat process",
     ],
+    "known": ["making the index", "loading it", "a known question", "an unknown one", "three neighbours"],
     "importing": ["reading", "preview", "import $", "import again", "export --format log", "export $"],
     "storage": [
         "`history\\(\\)`",
@@ -77,7 +78,7 @@ def test_a_quick_run_of_delivery_loses_and_doubles_nothing() -> None:
     run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=300)
 
     assert run.returncode == 0, run.stderr
-    speed = r"^\| (\d+) \| [\w' ]+ \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| [\d.]+ \| [\d.]+ \| (\d+) \|$"
+    speed = r"^\| (\d+) \| [\w' ]+ \| (\d+) \| ([\d.]+) \| (\d+) \| (\d+) \| [\d.]+ \| [\d.]+ \| ([\d.]+) \| (\d+) \|$"
     speeds = re.findall(speed, run.stdout, re.M)
     assert len(speeds) == 2, run.stdout
     assert all(float(figure) > 0 for row in speeds for figure in row), run.stdout

@@ -342,6 +342,37 @@ def test_pages_hold_on_any_machine(page: str) -> None:
     assert found + hosts == []
 
 
+@pytest.mark.parametrize("page", sorted(TEXTS))
+def test_tests_that_a_page_names_are_there(page: str) -> None:
+    """Who looks for what holds a promise finds it."""
+    named = set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXTS[page]))
+    missing = [
+        f"{path}::{name}"
+        for path, name in sorted(named)
+        if not re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), re.M)
+    ]
+
+    assert missing == []
+
+
+def test_the_checklist_of_front_ends_is_whole() -> None:
+    """Every item is there, in its order, and has a test that holds it, or a reason why nothing is done."""
+    sections = re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", TEXTS["docs/frontends.md"], re.M | re.S)
+    rows = {name: re.findall(r"^\| (?!\||-)([^|]+) \| (.+) \|(.*)\|$", text, re.M) for name, text in sections}
+    numbers = {name: [int(item) for item, *_ in found if item.isdigit()] for name, found in rows.items()}
+    lacking = [
+        row for found in rows.values() for row in found if "`tests/" not in row[2] and "Not done: " not in row[1]
+    ]
+
+    assert numbers == {
+        "Telegram": list(range(1, 25)),
+        "Discord": list(range(1, 20)),
+        "Both": list(range(1, 15)),
+        "Terminal": list(range(1, 14)),
+    }
+    assert lacking == []
+
+
 def steps(fence: Fence) -> list[tuple[str, str]]:
     """Each command of a console block with the output shown for it."""
     found: list[tuple[str, str]] = []

@@ -22,6 +22,8 @@ NEEDED = (
     "training/recipes/retrain.yaml",
     "training/data/dialogues.en.jsonl",
     "training/data/frozen.zh.jsonl",
+    "training/data/prompts.en.jsonl",
+    "training/data/red_team.jsonl",
     "adapters/terminal.py",
 )
 OWNERS = """

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 import torch
 
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder
 
 
 @contextmanager
-def blended(model: Seq2Seq, start: Mapping[str, torch.Tensor] | None, share: float) -> Iterator[None]:
+def blended(model: EncoderDecoder, start: Mapping[str, torch.Tensor] | None, share: float) -> Iterator[None]:
     """While it is open, `model` has `share` of its own weights and the rest of `start`'s, its `state_dict`.
 
     Without a start, or with a share of 1, nothing is changed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import zstandard
@@ -16,11 +16,12 @@ import zstandard
 from chatbot.dialogue import Dialogue, parse_dialogue
 from chatbot.errors import UsageError
 
-__all__ = ["Dialogue", "ReadReport", "held_out", "parse_dialogue", "read_dialogues"]
+__all__ = ["Dialogue", "ReadReport", "asked_otherwise", "held_out", "parse_dialogue", "read_dialogues"]
 
 _MAX_LINE_BYTES = 16 * 2**20
 _CHUNK_BYTES = 2**20
 _SHOWN_PROBLEMS = 5
+_ALSO_SHARE = 0.25  # of the epochs, for each other way to say a first turn
 
 
 @dataclass(slots=True)
@@ -104,6 +105,12 @@ def read_dialogues(paths: Sequence[Path], report: ReadReport | None = None) -> I
             raise UsageError(
                 f'{path} holds no dialogue{detail}; each line must be JSON like {{"turns": ["hi", "hello"]}}'
             )
+
+
+def asked_otherwise(dialogue: Dialogue) -> Iterator[Dialogue]:
+    """A first exchange for each other way to say the first turn (`also`): they weigh little, for the reply is one."""
+    for question in () if dialogue.last_only else dialogue.also:
+        yield replace(dialogue, turns=(question, dialogue.turns[1]), also=(), share=_ALSO_SHARE)
 
 
 def held_out(dialogue_id: str, per_mille: int) -> bool:

@@ -9,36 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chatbot.tokenizer import Tokenizer
+from chatbot.tokenizer import REVERSED, Tokenizer
+from training.batches import EXACT_FROM, Batch, Ids, cuts
 from training.corpus import Dialogue
 from training.recipe import DataRecipe
 
-Ids = NDArray[np.int64]
 _CHUNK = 2000  # dialogues tokenised at a time: bounds the memory of preparation
-_EXACT_FROM = 50_000  # examples from which batches of one exact source length are still full
-_NAMES = ("tokens", "noisy_tokens", "turn_starts", "noisy_starts", "dialogue_starts", "sources", "taught", "kept")
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step's worth; `source_BS` is padded behind `lengths_B`, `target_BT` with -1 behind each end mark."""
-
-    source_BS: Ids
-    lengths_B: Ids
-    input_BT: Ids  # <s> and the target without its end mark
-    target_BT: Ids
-    taught_B: NDArray[np.bool_]  # rows from the log: what is to change; the others are rehearsal
-
-    @property
-    def target_tokens(self) -> int:
-        """Tokens that count towards the loss."""
-        return int((self.target_BT >= 0).sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +33,20 @@ class TokenisedCorpus:
     noisy_starts: Ids  # (turns + 1,)
     dialogue_starts: Ids  # (dialogues + 1,), in turns
     sources: Ids  # (dialogues,)
+    shares: NDArray[np.float32]  # (dialogues,): of the epochs that show it
     taught: NDArray[np.bool_]  # (dialogues,): `last_only`
     kept: NDArray[np.bool_]  # (turns,): whether the turn is a target
 
     def save(self, folder: Path) -> None:
         """One .npy a field, so that a resumed run maps them instead of tokenising again."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in _NAMES:
-            np.save(folder / f"{name}.npy", getattr(self, name))
+        for item in fields(self):
+            np.save(folder / f"{item.name}.npy", getattr(self, item.name))
 
     @classmethod
     def load(cls, folder: Path) -> TokenisedCorpus:
         """Memory-mapped from `save`."""
-        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _NAMES})
+        return cls(**{item.name: np.load(folder / f"{item.name}.npy", mmap_mode="r") for item in fields(cls)})
 
 
 def roughen(text: str, rng: np.random.Generator) -> str:
@@ -86,9 +69,7 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
     noisy_parts: list[NDArray[np.uint16]] = []
     lengths: list[int] = []
     noisy_lengths: list[int] = []
-    turns_each: list[int] = []
-    sources: list[int] = []
-    taught: list[bool] = []
+    each: list[tuple[int, float, bool, int]] = []  # marker, share, taught and turns of a dialogue
     kept: list[bool] = []
     copies: Counter[int] = Counter()
     waiting: list[Dialogue] = []
@@ -106,9 +87,8 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
     for dialogue in dialogues:
         if dialogue.quality is not None and dialogue.quality < recipe.min_quality:
             continue
-        sources.append(tokenizer.source_id(recipe.rename.get(dialogue.source, dialogue.source)))
-        taught.append(dialogue.last_only)
-        turns_each.append(len(dialogue.turns))
+        source = tokenizer.source_id(recipe.rename.get(dialogue.source, dialogue.source))
+        each.append((source, dialogue.share, dialogue.last_only, len(dialogue.turns)))
         first_target = len(dialogue.turns) - 1 if dialogue.last_only else 1
         for position, turn in enumerate(dialogue.turns):
             key = hash(turn)
@@ -119,6 +99,7 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
             flush()
     if waiting:
         flush()
+    sources, shares, taught, turns_each = zip(*each, strict=True) if each else ((), (), (), ())
     return TokenisedCorpus(
         np.concatenate([*parts, np.empty(0, np.uint16)]),
         np.concatenate([*noisy_parts, np.empty(0, np.uint16)]),
@@ -126,25 +107,19 @@ def tokenise(dialogues: Iterable[Dialogue], tokenizer: Tokenizer, recipe: DataRe
         np.concatenate(([0], np.cumsum(noisy_lengths, dtype=np.int64))).astype(np.int64),
         np.concatenate(([0], np.cumsum(turns_each, dtype=np.int64))).astype(np.int64),
         np.array(sources, dtype=np.int64),
+        np.array(shares, dtype=np.float32),
         np.array(taught, dtype=np.bool_),
         np.array(kept, dtype=np.bool_),
     )
 
 
-def _cuts(widths: Ids, batch_tokens: int, groups: Ids) -> list[int]:
-    """Where to cut rows of `widths` so that no batch is over `batch_tokens` padded tokens or mixes two `groups`."""
-    cuts: list[int] = []
-    first, widest = 0, 0
-    for place, (width, group) in enumerate(zip(widths.tolist(), groups.tolist(), strict=True)):
-        widest = max(widest, width)
-        if place > first and (group != groups[first] or (place - first + 1) * widest > batch_tokens):
-            cuts.append(place)
-            first, widest = place, width
-    return cuts
-
-
 class ExampleSet:
-    """The targets of a corpus with the shape of their contexts, and batches of them."""
+    """The targets of a corpus with the shape of their contexts, and batches of them.
+
+    A batch is named by the positions of its examples. Position p + n of a set of n is example p reversed (its target is
+    read, under the marker for that, and the turn before it is learnt), p + 2n is example p with nothing to read: what
+    `chatbot.ranking` needs, to tell whether a reply fits what it answers, and whether it would fit anything.
+    """
 
     def __init__(self, corpus: TokenisedCorpus, tokenizer: Tokenizer, recipe: DataRecipe, seed: int) -> None:
         self._corpus, self._tokenizer, self._recipe, self._seed = corpus, tokenizer, recipe, seed
@@ -154,7 +129,11 @@ class ExampleSet:
         self._shares = self._share_by_source(recipe.weights)
         self._shapes = [self._context_shape(corpus.turn_starts), self._context_shape(corpus.noisy_starts)]
         sizes = np.diff(corpus.turn_starts)[self._targets]
-        self._target_sizes: Ids = np.minimum(sizes, recipe.max_target_tokens - 1) + 1
+        answered = np.diff(corpus.turn_starts)[self._targets - 1]
+        plain, back = (np.minimum(part, recipe.max_target_tokens - 1) + 1 for part in (sizes, answered))
+        self._target_sizes: Ids = np.concatenate((plain, back, plain))
+        read = np.minimum(sizes, recipe.max_source_tokens - 2) + 2
+        self._odd_lengths: Ids = np.concatenate((read, np.ones_like(read)))  # of the reversed and the blank
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -172,7 +151,8 @@ class ExampleSet:
         known = self._tokenizer.sources
         by_id = {known[name]: share for name, share in weights.items() if name in known}
         sources = self._corpus.sources[self._dialogue_of]
-        return np.array([by_id.get(int(source), 1.0) for source in sources], dtype=np.float64)
+        by_source = np.array([by_id.get(int(source), 1.0) for source in sources], dtype=np.float64)
+        return by_source * self._corpus.shares[self._dialogue_of]
 
     def _context_shape(self, starts: Ids) -> tuple[Ids, Ids]:
         """Turns and tokens of each example's context: as `Tokenizer.encode_context` would choose them."""
@@ -202,25 +182,38 @@ class ExampleSet:
         chosen = np.repeat(np.arange(len(self)), times)
         noisy = self._noisy(epoch)[chosen]
         source = np.where(noisy, self._shapes[1][1][chosen], self._shapes[0][1][chosen])
+        if odd := self._odd(chosen, rng):
+            source = np.concatenate((source, self._odd_lengths[np.concatenate(odd) - len(self)]))
+            chosen = np.concatenate((chosen, *odd))
         target = self._target_sizes[chosen]
         order = np.lexsort((rng.random(len(chosen)), target // 4, source))
-        exact = len(chosen) >= _EXACT_FROM
-        cuts = _cuts(target[order], batch_tokens, source[order] if exact else np.zeros_like(order))
-        batches = np.split(chosen[order], cuts) if len(order) else []
+        exact = len(chosen) >= EXACT_FROM
+        places = cuts(target[order], batch_tokens, source[order] if exact else np.zeros_like(order))
+        batches = np.split(chosen[order], places) if len(order) else []
         shuffled = rng.permutation(len(batches))
         return [batches[i] for i in shuffled]
+
+    def _odd(self, chosen: Ids, rng: np.random.Generator) -> list[Ids]:
+        """Positions of the reversed and the blank examples that go with `chosen`."""
+        shares = (self._recipe.reversed if REVERSED in self._tokenizer.sources else 0.0, self._recipe.blank)
+        return [
+            chosen[rng.random(len(chosen)) < share] + kind * len(self)
+            for kind, share in enumerate(shares, start=1)
+            if share
+        ]
 
     def _noisy(self, epoch: int) -> NDArray[np.bool_]:
         return np.random.default_rng([self._seed, 3, epoch]).random(len(self)) < self._recipe.noise
 
     def batch(self, examples: Ids, epoch: int, *, clean: bool = False, anonymous: float = 0.1) -> Batch:
         """The arrays of `examples`; `clean` for evaluation. A share `anonymous` loses its source marker."""
-        noisy = np.zeros(len(examples), np.bool_) if clean else self._noisy(epoch)[examples]
+        kinds, plain = np.divmod(examples, len(self))
+        noisy = np.zeros(len(examples), np.bool_) if clean else self._noisy(epoch)[plain]
         rng = np.random.default_rng([self._seed, 4, epoch, int(examples[0])])
         unmarked = rng.random(len(examples)) < (0.0 if clean else anonymous)
         rows = [
-            self._context(int(example), bool(rough), bool(blank))
-            for example, rough, blank in zip(examples, noisy, unmarked, strict=True)
+            (self._context, self._reversed, self._blank)[kind](int(example), bool(rough), bool(blank))
+            for kind, example, rough, blank in zip(kinds, plain, noisy, unmarked, strict=True)
         ]
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         source = np.full((len(rows), int(lengths.max())), self._tokenizer.pad_id, dtype=np.int64)
@@ -228,9 +221,9 @@ class ExampleSet:
             row[: len(ids)] = ids
         sizes = self._target_sizes[examples]
         target = np.full((len(rows), int(sizes.max())), -1, dtype=np.int64)
-        for row, example, size in zip(target, examples, sizes, strict=True):
-            begin = self._corpus.turn_starts[self._targets[example]]
-            end = self._corpus.turn_starts[self._targets[example] + 1]
+        turns = self._targets[plain] - (kinds == 1)
+        for row, turn, size in zip(target, turns, sizes, strict=True):
+            begin, end = self._corpus.turn_starts[turn : turn + 2]
             kept = min(int(size), int(end - begin))
             row[:kept] = self._corpus.tokens[begin : begin + kept]
             if end - begin < size:  # a reply that was cut off does not teach to stop there
@@ -238,7 +231,7 @@ class ExampleSet:
         inputs = np.full_like(target, self._tokenizer.pad_id)
         inputs[:, 0] = self._tokenizer.bos_id
         inputs[:, 1:] = np.where(target[:, :-1] >= 0, target[:, :-1], self._tokenizer.pad_id)
-        return Batch(source, lengths, inputs, target, self._corpus.taught[self._dialogue_of[examples]])
+        return Batch(source, lengths, inputs, target, self._corpus.taught[self._dialogue_of[plain]])
 
     def _context(self, example: int, noisy: bool, anonymous: bool) -> Ids:
         turns = int(self._shapes[noisy][0][example])
@@ -247,17 +240,32 @@ class ExampleSet:
         target = int(self._targets[example])
         speakers = (self._tokenizer.user_id, self._tokenizer.bot_id)
         limit = self._recipe.max_source_tokens - 2
-        source = self._tokenizer.source_id("other") if anonymous else self._corpus.sources[self._dialogue_of[example]]
-        parts: list[NDArray[np.int64]] = [np.array([source])]
+        parts: list[NDArray[np.int64]] = [np.array([self._source(example, anonymous)])]
         for back in range(turns, 0, -1):
             ids = tokens[starts[target - back] : starts[target - back + 1]]
             parts.append(np.array([speakers[(back + 1) % 2]]))
             parts.append(ids[-limit:].astype(np.int64))
         return np.concatenate(parts)
 
+    def _reversed(self, example: int, noisy: bool, anonymous: bool) -> Ids:
+        """The reply of `example`, whose context is what it answers; as it stands, whatever the context looks like."""
+        turn = self._targets[example]
+        ids = self._corpus.tokens[self._corpus.turn_starts[turn] : self._corpus.turn_starts[turn + 1]]
+        kept = ids[: self._recipe.max_source_tokens - 2].astype(np.int64)
+        return np.concatenate(([self._tokenizer.source_id(REVERSED), self._tokenizer.bot_id], kept))
+
+    def _blank(self, example: int, noisy: bool, anonymous: bool) -> Ids:
+        """The source marker of `example` alone."""
+        return np.array([self._source(example, anonymous)], dtype=np.int64)
+
+    def _source(self, example: int, anonymous: bool) -> int:
+        if anonymous:
+            return self._tokenizer.source_id("other")
+        return int(self._corpus.sources[self._dialogue_of[example]])
+
     def in_order(self, batch_tokens: int) -> Iterator[tuple[Ids, Batch]]:
         """Every example once, clean, near lengths together: for evaluation."""
-        order = np.lexsort((self._target_sizes, self._shapes[0][1]))
-        cuts = _cuts(self._target_sizes[order], batch_tokens, np.zeros_like(order))
-        for examples in np.split(order, cuts) if len(order) else []:
+        order = np.lexsort((self._target_sizes[: len(self)], self._shapes[0][1]))
+        places = cuts(self._target_sizes[order], batch_tokens, np.zeros_like(order))
+        for examples in np.split(order, places) if len(order) else []:
             yield examples, self.batch(examples, 0, clean=True)

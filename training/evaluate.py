@@ -19,8 +19,9 @@ import torch
 from torch.nn import functional as F
 
 from chatbot.config import build
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder
 from chatbot.tokenizer import Tokenizer
+from training.batches import Examples
 from training.corpus import Dialogue, read_dialogues
 from training.dataset import ExampleSet, tokenise
 from training.recipe import DataRecipe
@@ -28,6 +29,7 @@ from training.recipe import DataRecipe
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(f"[{_HAN}]|[^\\W{_HAN}]+(?:['\u2019][^\\W{_HAN}]+)*|[^\\w\\s]")
 _LONGEST_REPLY = 1024
+_PROMPTS, _PROMPT_TOKENS = 200, 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def count_words(text: str) -> int:
 
 @torch.inference_mode()
 def score_replies(
-    model: Seq2Seq, examples: ExampleSet, batch_tokens: int = 4000
+    model: EncoderDecoder, examples: Examples, batch_tokens: int = 4000
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Nats and tokens of each example's reply, in the set's order, without dropout or label smoothing."""
     device = next(model.parameters()).device
@@ -119,8 +121,18 @@ def evaluation_set(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, recipe: 
     return ExampleSet(tokenise(dialogues, tokenizer, plain, 0), tokenizer, plain, 0)
 
 
+def prompts(examples: Examples) -> list[list[int]]:
+    """What the encoder reads before replies of the set, as token ids: every so many of them, some two hundred."""
+    read = [
+        row[:length].tolist()
+        for _, batch in examples.in_order(_PROMPT_TOKENS)
+        for row, length in zip(batch.source_BS, batch.lengths_B, strict=True)
+    ]
+    return read[:: max(1, len(read) // _PROMPTS)]
+
+
 def likelihood_by_source(
-    model: Seq2Seq, tokenizer: Tokenizer, dialogues: Iterable[Dialogue], recipe: DataRecipe
+    model: EncoderDecoder, tokenizer: Tokenizer, dialogues: Iterable[Dialogue], recipe: DataRecipe
 ) -> Mapping[str, Likelihood]:
     """`Likelihood` of the replies of each source, and of all under "all"."""
     kept = list(dialogues)

@@ -24,6 +24,7 @@ from chatbot.learnable import LearnablePair
 from chatbot.registry import STARTER, Registry
 from chatbot.store import ConversationStore
 from chatbot.text import clean
+from chatbot.tokenizer import REVERSED, Tokenizer
 from training.corpus import Dialogue, held_out, read_dialogues
 from training.evaluate import likelihood_by_source
 from training.export import Snapshot, export_pairs
@@ -91,8 +92,8 @@ def retrain(
     for copy in (run / "lessons.jsonl", run / "tokens"):
         store.remember_copy(copy, of=snapshot.path)
     lessons = _write_lessons(taught, replay, run / "lessons.jsonl", recipe.seed, snapshot.permissions)
-    data = replace(recipe.data, paths=tuple(map(str, (lessons, *replay))))
     folder = registry.path(base)
+    data = replace(_readable_by(folder, recipe), paths=tuple(map(str, (lessons, *replay))))
     recipe = replace(recipe, start_from=str(folder), data=data, answer=_answering_as(folder, recipe))
     train(recipe, run, device=device, heard=heard)
     before, after = load_model_folder(registry.path(base)), load_model_folder(run / "model")
@@ -150,6 +151,15 @@ def _answering_as(folder: Path, recipe: Recipe) -> AnswerRecipe:
     """The recipe's way of answering, with the known exchanges and decode settings of the model in `folder`."""
     decoding = {**verify_model_folder(folder)["decoding"], **recipe.answer.decoding}
     return replace(recipe.answer, known=(folder / KNOWN_FILE).exists(), decoding=decoding)
+
+
+def _readable_by(folder: Path, recipe: Recipe) -> DataRecipe:
+    """The recipe's way with data, less the reversed pairs if the model in `folder` was never shown any.
+
+    A few hundred steps do not teach it, and ranking by what is half learnt is worse than ranking without.
+    """
+    knows = REVERSED in Tokenizer.load(folder / "tokenizer.json").sources
+    return recipe.data if knows else replace(recipe.data, reversed=0.0, blank=0.0)
 
 
 def _verify_fresh(run: Path, registry: Registry) -> None:

@@ -15,13 +15,10 @@ The run folder, an interface that other tools may rely on:
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +26,21 @@ import torch
 import yaml
 from safetensors import SafetensorError
 
-from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, save_model_folder, sha256
+from chatbot.checkpoint import KNOWN_FILE, LoadedModel, load_model_folder, save_model_folder
 from chatbot.errors import ChatbotError, UsageError
-from chatbot.model import ModelConfig, Seq2Seq
+from chatbot.model import EncoderDecoder, ModelConfig, build_model
 from chatbot.tokenizer import Tokenizer
+from training import chattask, pairtask
+from training.batches import PreparedData
 from training.blend import blended
-from training.corpus import Dialogue, ReadReport, held_out, read_dialogues
-from training.dataset import ExampleSet, TokenisedCorpus, tokenise
-from training.evaluate import evaluation_set, score_replies
-from training.known import KnownPart
+from training.evaluate import score_replies
 from training.plot import draw_losses
 from training.processes import denormals_flushed, first_goes_first, joined, pick_device, rank
 from training.recipe import Recipe
 from training.trainer import StepReport, Trainer, TrainState
+from training.vocabulary import grown
 
-_TOKENIZER_SAMPLE = 60_000  # dialogues: more text hardly moves the merges
 _VALIDATION_DIALOGUES = 250  # of the held-out ones: enough for the curve, quick enough to watch it
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedData:
-    """What the loop needs; `facts` goes into `data.json` and the model's provenance."""
-
-    training: ExampleSet
-    validation: ExampleSet
-    tokenizer: Tokenizer
-    facts: Mapping[str, Any]
 
 
 @denormals_flushed()
@@ -72,32 +58,32 @@ def train(
     With `resume` it goes on from the newest checkpoint and gives the losses of a run that never stopped. UsageError
     if the folder holds another run, or `resume` finds a different recipe.
     """
-    _data_files(recipe)
+    task = TASKS[recipe.task]
+    task.check(recipe)
     start = load_model_folder(_start_folder(recipe)) if recipe.start_from else None
-    config = start.model.config if start else ModelConfig(**asdict(recipe.model))
+    config = _config(recipe, start)
     begin = time.time()
     with joined(pick_device(device)):
         with first_goes_first():
             if rank() == 0:
                 _claim(folder, recipe, resume)
-            data = prepare(recipe, folder, start.tokenizer if start else None)
+            data = task.prepare(recipe, folder, start.tokenizer if start else None)
         torch.manual_seed(recipe.seed)
-        model = Seq2Seq(replace(config, vocabulary_size=len(data.tokenizer), dropout=recipe.model.dropout))
-        old = start.model.state_dict() if start else None
-        if old:
+        model = build_model(replace(task.fitted(config, data.tokenizer), dropout=recipe.model.dropout))
+        if old := grown(start.model.state_dict(), data.tokenizer) if start else None:
             model.load_state_dict(old)
 
-        def validate(current: Seq2Seq) -> float:
+        def validate(current: EncoderDecoder) -> float:
             with blended(current, old, recipe.optimiser.blend):
                 nats, tokens = score_replies(current, data.validation)
             return float(nats.sum() / max(1, tokens.sum()))
 
-        def save(current: Seq2Seq) -> None:
+        def save(current: EncoderDecoder) -> None:
             facts = {**_origin(start, data), "seconds": round(time.time() - begin, 1)}
             with blended(current, old, recipe.optimiser.blend):
                 _save(folder / "model", current, data, trainer, facts)
 
-        teacher = start.model if start and recipe.optimiser.rehearse else None
+        teacher = deepcopy(model) if start and recipe.optimiser.rehearse else None
         trainer = Trainer(
             recipe, model, data.training, validate, folder, device=device, save_model=save, teacher=teacher
         )
@@ -106,8 +92,21 @@ def train(
         began(trainer, data)
         state = _run(trainer, folder, heard)
     if rank() == 0:
-        draw_losses(folder / "metrics.jsonl", folder / "loss.png")
+        _finish(task, recipe, folder, data, device)
     return state
+
+
+def _finish(task: Task, recipe: Recipe, folder: Path, data: PreparedData, device: str) -> None:
+    draw_losses(folder / "metrics.jsonl", folder / "loss.png")
+    task.finish(recipe, folder, data, device)
+
+
+def _config(recipe: Recipe, start: LoadedModel | None) -> ModelConfig:
+    """What is to be built; UsageError if its parts do not go together, before there is any work."""
+    config = start.model.config if start else ModelConfig(**asdict(recipe.model))
+    with torch.device("meta"):  # where building costs nothing
+        build_model(config)
+    return config
 
 
 def _run(trainer: Trainer, folder: Path, heard: Callable[[StepReport], None]) -> TrainState:
@@ -123,7 +122,7 @@ def _run(trainer: Trainer, folder: Path, heard: Callable[[StepReport], None]) ->
         raise ChatbotError(f"{folder} cannot be written: {error}; make room there and go on with --resume") from error
 
 
-def _save(path: Path, model: Seq2Seq, data: PreparedData, trainer: Trainer, facts: Mapping[str, Any]) -> None:
+def _save(path: Path, model: EncoderDecoder, data: PreparedData, trainer: Trainer, facts: Mapping[str, Any]) -> None:
     recipe = trainer.recipe
     save_model_folder(
         path,
@@ -189,96 +188,17 @@ def _claim(folder: Path, recipe: Recipe, resume: bool) -> None:
         raise UsageError(f"{folder} was started with another recipe; compare recipe.yaml there, or name another --out")
 
 
-def _data_files(recipe: Recipe) -> list[Path]:
-    paths = [Path(path).expanduser() for path in recipe.data.paths]
-    if not paths:
-        raise UsageError(f"recipe {recipe.name} names no data; add --data PATH...")
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing:
-        raise UsageError(f"no such data file: {', '.join(missing)}; give dialogue files (.jsonl, .jsonl.zst) to --data")
-    return paths
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What sets one kind of run apart: is its data named, the data, the vocabulary's sizes, what comes last."""
+
+    check: Callable[[Recipe], object]
+    prepare: Callable[[Recipe, Path, Tokenizer | None], PreparedData]
+    fitted: Callable[[ModelConfig, Tokenizer], ModelConfig]
+    finish: Callable[[Recipe, Path, PreparedData, str], object]
 
 
-def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None) -> PreparedData:
-    """Read, split by dialogue and tokenise the data, or take what an earlier start of this run left in `folder`.
-
-    UsageError if a file is missing, unreadable or has changed since, or if nothing is left to train on.
-    """
-    paths = _data_files(recipe)
-    hashes = {str(path): sha256(path) for path in paths}
-    facts_path = folder / "data.json"
-    if facts_path.exists():
-        facts = json.loads(facts_path.read_text(encoding="utf-8"))
-        if facts["files"] != hashes:
-            raise UsageError(f"the data has changed since {folder} was started; restore it, or name another --out")
-        known = Tokenizer.load(folder / "tokenizer.json")
-        corpus = TokenisedCorpus.load(folder / "tokens")
-    else:
-        known = tokenizer or _train_tokenizer(recipe, paths)
-        corpus, counts = _tokenised(recipe, paths, known, folder)
-        facts = {"files": hashes, **counts}
-        corpus.save(folder / "tokens")
-        known.save(folder / "tokenizer.json")
-        building = facts_path.with_suffix(".tmp")
-        building.write_text(json.dumps(facts, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        building.replace(facts_path)  # last, and at once: it says that the others are complete
-    training = ExampleSet(corpus, known, recipe.data, recipe.seed)
-    if not len(training):
-        raise UsageError("the data leaves nothing to train on: no reply in any dialogue that is not held out")
-    return PreparedData(training, evaluation_set(_validation_part(recipe, paths), known, recipe.data), known, facts)
-
-
-def _validation_part(recipe: Recipe, paths: Sequence[Path]) -> list[Dialogue]:
-    """Held-out dialogues by the hash of their id: mixes the files and sources, the same in every run."""
-    apart = (d for d in read_dialogues(paths) if held_out(d.id, recipe.data.held_out_per_mille))
-    found = list(islice(apart, 20 * _VALIDATION_DIALOGUES))
-    found.sort(key=lambda dialogue: hashlib.sha256(dialogue.id.encode()).digest())
-    # A handful of dialogues holds none out: better a curve on the same ones than none.
-    return found[:_VALIDATION_DIALOGUES] or list(islice(read_dialogues(paths), _VALIDATION_DIALOGUES))
-
-
-def _tokenised(
-    recipe: Recipe, paths: Sequence[Path], tokenizer: Tokenizer, folder: Path
-) -> tuple[TokenisedCorpus, Mapping[str, Any]]:
-    """The training part as tokens, and the counts for `data.json`; the known exchanges go into `folder`."""
-    report, licences, permissions = ReadReport(), Counter[str](), set[str]()
-    dialogues = _training_part(paths, recipe.data.held_out_per_mille, report, licences, permissions)
-    known = KnownPart(recipe.answer.source)
-    corpus = tokenise(known.watch(dialogues), tokenizer, recipe.data, recipe.seed)
-    if recipe.answer.known:
-        known.write(folder / KNOWN_FILE)
-    return corpus, {
-        "licences": dict(licences),
-        "permissions": sorted(permissions),
-        "dialogues": report.dialogues,
-        "turns": report.turns,
-        "left_out": dict(report.skipped),
-        "problems": report.problems,
-    }
-
-
-def _training_part(
-    paths: Sequence[Path], per_mille: int, report: ReadReport, licences: Counter[str], permissions: set[str]
-) -> Iterator[Dialogue]:
-    for dialogue in read_dialogues(paths, report):
-        permissions.update(dialogue.permissions)
-        if not held_out(dialogue.id, per_mille):
-            licences[f"{dialogue.source}: {dialogue.license}"] += 1
-            yield dialogue
-
-
-def _train_tokenizer(recipe: Recipe, paths: Sequence[Path]) -> Tokenizer:
-    """Learn the vocabulary from an even sample of every file; markers for every source that occurs."""
-    markers: set[str] = set()
-    share = max(1, _TOKENIZER_SAMPLE // len(paths))
-
-    def texts() -> Iterator[str]:
-        for path in paths:
-            for number, dialogue in enumerate(read_dialogues([path])):
-                markers.add(recipe.data.rename.get(dialogue.source, dialogue.source))
-                if number < share:
-                    yield from dialogue.turns
-
-    sample = list(texts())
-    names = sorted({*markers, *recipe.data.rename.values(), recipe.answer.source, "other"})
-    return Tokenizer.train(sample, recipe.model.vocabulary_size, names)
+TASKS: Mapping[str, Task] = {
+    "chat": Task(chattask.data_files, chattask.prepare, chattask.fitted, chattask.finish),
+    "pairs": Task(pairtask.check, pairtask.prepare, pairtask.fitted, pairtask.score),
+}

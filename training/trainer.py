@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from chatbot.errors import ChatbotError, UsageError
-from chatbot.model import Seq2Seq
-from training.dataset import Batch, ExampleSet
+from chatbot.model import EncoderDecoder
+from training.batches import Batch, Examples
 from training.loss import LossModule, SoftmaxSampler
+from training.methods import METHODS, SCHEDULES, slower
 from training.processes import agreed, bf16_pays, pick_device, rank, world
-from training.recipe import OptimiserRecipe, Recipe
+from training.recipe import Recipe
 
 _KEPT_CHECKPOINTS = 2
 
@@ -41,6 +42,10 @@ class TrainState:
     position: int = 0  # batches of this epoch that are done
     best_loss: float = math.inf
     stale_evaluations: int = 0
+    slowed: float = 1.0  # factor of the learning rate, for the schedule that waits for the loss
+    mean_losses: list[float] = field(default_factory=list)  # of the last spans between two evaluations
+    span_loss: float = 0.0  # sum of the losses since the last evaluation
+    span_steps: int = 0
     precision: str = ""  # as measured at the start: going on in another would give other losses
 
 
@@ -58,28 +63,20 @@ class StepReport:
     valid_loss: float | None = None
 
 
-def learning_rate(step: int, recipe: OptimiserRecipe) -> float:
-    """Linear warm-up, then half a cosine to zero (Loshchilov and Hutter 2017, arXiv 1608.03983); steps from 0."""
-    if step < recipe.warmup_steps:
-        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
-    done = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
 class Trainer:
     """One run: model, optimiser, averaged weights, position. `train` is the loop; the rest it names."""
 
     def __init__(
         self,
         recipe: Recipe,
-        model: Seq2Seq,
-        training_set: ExampleSet,
-        validate: Callable[[Seq2Seq], float],
+        model: EncoderDecoder,
+        training_set: Examples,
+        validate: Callable[[EncoderDecoder], float],
         folder: Path,
         *,
         device: str = "auto",
-        save_model: Callable[[Seq2Seq], None],
-        teacher: Seq2Seq | None = None,
+        save_model: Callable[[EncoderDecoder], None],
+        teacher: EncoderDecoder | None = None,
     ) -> None:
         self.recipe, self._set, self._folder = recipe, training_set, folder
         self._validate, self._save_model = validate, save_model
@@ -93,15 +90,14 @@ class Trainer:
             recipe.optimiser.label_smoothing,
             SoftmaxSampler(torch.from_numpy(training_set.frequencies()), draws) if draws else None,
             teacher.to(self.device).eval() if teacher is not None else None,
+            kind=recipe.optimiser.loss,
+            own_outputs=recipe.optimiser.own_outputs,
         )
         self.loss_module: nn.Module = DistributedDataParallel(loss) if self.world > 1 else loss
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=recipe.optimiser.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=recipe.optimiser.weight_decay,
-            fused=self.device.type in {"cpu", "cuda"},
+        self.optimiser = METHODS[recipe.optimiser.method](
+            self.model.parameters(), recipe.optimiser, self.device.type in {"cpu", "cuda"}
         )
+        self._schedule = SCHEDULES[recipe.optimiser.schedule]
         measured = "bf16" if recipe.precision == "auto" and bf16_pays(self.device) else "fp32"
         self.state = TrainState(precision=agreed(measured) if recipe.precision == "auto" else recipe.precision)
 
@@ -118,7 +114,7 @@ class Trainer:
         while state.step < recipe.steps:
             begin = time.perf_counter()
             torch.manual_seed(self.recipe.seed * 1_000_003 + state.step * self.world + self.rank)
-            rate = learning_rate(state.step, recipe)
+            rate = self._schedule(state.step, state.slowed, recipe)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             loss, tokens = self._gradients(batches)
@@ -131,17 +127,34 @@ class Trainer:
             self.optimiser.step()
             self._average()
             state.step += 1
+            state.span_loss, state.span_steps = state.span_loss + loss, state.span_steps + 1
             seconds = time.perf_counter() - begin
             due = state.step % recipe.evaluate_every == 0 or state.step == recipe.steps
+            if due:
+                self._close_span()
             valid = self._evaluate() if due else None
             report = StepReport(state.step, state.epoch, loss, rate, norm, tokens, tokens / seconds, valid)
             self._log(report)
             heard(report)
             if state.step % recipe.checkpoint_every == 0:
                 self.checkpoint()
-            if recipe.patience and state.stale_evaluations >= recipe.patience:
+            if due and self._done():
                 break
         return state
+
+    def _done(self) -> bool:
+        """Whether patience ends here, or the loss is what the recipe calls enough."""
+        recipe, state = self.recipe.optimiser, self.state
+        mean = state.mean_losses[-1]
+        return (bool(recipe.patience) and state.stale_evaluations >= recipe.patience) or mean <= recipe.enough
+
+    def _close_span(self) -> None:
+        """Note the mean loss since the last evaluation; the schedule that waits for it may slow down."""
+        recipe, state = self.recipe.optimiser, self.state
+        mean = agreed(state.span_loss / state.span_steps)
+        state.slowed = slower(state.slowed, mean, state.mean_losses, recipe)
+        state.mean_losses = [*state.mean_losses[-2:], mean]
+        state.span_loss, state.span_steps = 0.0, 0
 
     def _gradients(self, batches: Iterator[Batch]) -> tuple[float, int]:
         """Sum up the gradients of one step's batches: their mean loss and their target tokens."""
@@ -175,8 +188,10 @@ class Trainer:
             state.epoch, state.position = state.epoch + 1, 0
 
     def _tensors(self, batch: Batch) -> tuple[Tensor, ...]:
-        arrays = (batch.source_BS, batch.lengths_B, batch.input_BT, batch.target_BT, batch.taught_B)
-        return tuple(torch.from_numpy(array).to(self.device, non_blocking=True) for array in arrays)
+        arrays = (batch.source_BS, batch.lengths_B, batch.input_BT, batch.target_BT, batch.taught_B, batch.weight_B)
+        return tuple(
+            torch.from_numpy(array).to(self.device, non_blocking=True) for array in arrays if array is not None
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
@@ -265,7 +280,8 @@ class Trainer:
             with torch.no_grad():
                 weight.copy_(tensors[f"model.{name}"])
                 average.copy_(tensors[f"averaged.{name}"])
-            self.optimiser.state[weight] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            kept = {key.partition(".")[0]: value for key, value in tensors.items() if key.partition(".")[2] == name}
+            self.optimiser.state[weight] = {key: kept[key] for key in kept.keys() - {"model", "averaged"}}
         self.state = TrainState(**{**asdict(self.state), **state})
 
     def _drop_metrics_after(self, step: int) -> None:

@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chatbot.cli import judge
 from chatbot.cli.opening import open_registry, open_store, read_through, tell_left_out, tell_of
+from chatbot.errors import UsageError
 
 if TYPE_CHECKING:
     from training.trainer import StepReport
@@ -36,11 +38,15 @@ def add_commands(commands: Any) -> None:
     train.set_defaults(run=run_train)
     evaluate = commands.add_parser(
         "evaluate",
-        help="perplexity of a model on dialogues",
-        description="Loss and perplexity per token, per word and per character, bits per character, by source.",
+        help="how well a model predicts dialogues, or how it talks",
+        description="With --data: loss and perplexity per token, per word and per character, bits per character, by "
+        "source. With --chat: it answers fixed prompts, and diversity, commonplaces, repetition, echoes, copies and "
+        "safety of what it says are counted; with --against beside a second model, with --vote judged by you, blind.",
+        epilog="Example: chatbot evaluate runs/mine/model --against starter --vote",
     )
     evaluate.add_argument("model", help="a model folder or registry id")
-    evaluate.add_argument("--data", nargs="+", required=True, metavar="PATH", help="dialogue files it has not seen")
+    evaluate.add_argument("--data", nargs="+", metavar="PATH", help="dialogue files it has not seen")
+    judge.add_arguments(evaluate)
     evaluate.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     evaluate.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     evaluate.set_defaults(run=run_evaluate)
@@ -89,8 +95,24 @@ def run_train(arguments: argparse.Namespace) -> int:
         began=progress.began,
     )
     progress.close()
-    print(f"{out / 'model'}: held-out loss {state.best_loss:.3f} nats a token after {state.step} steps")
+    print(f"{out / 'model'}: held-out loss {state.best_loss:.3g} nats a token after {state.step} steps")
+    if recipe.task == "pairs":
+        _print_result(out)
     return 0
+
+
+def _print_result(folder: Path) -> None:
+    """What a run of pairs has learnt, as `training.pairtask.score` wrote it down."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    for name in ("training", "held_out"):
+        if row := result[name]:
+            bleu = "" if row["bleu"] is None else f", BLEU {row['bleu']:.1f}"
+            print(
+                f"{name}: {row['exact']} of {row['asked']} exact, loss {row['loss_per_token']:.3g}, "
+                f"perplexity {row['perplexity']:.4g} a token{bleu}"
+            )
+    for question, answer in result["asked"].items():
+        print(f"{question} -> {answer}")
 
 
 def _note_tokens(paths: Sequence[str], out: Path) -> None:
@@ -145,6 +167,12 @@ class _Progress:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """`chatbot evaluate`."""
+    if arguments.chat or arguments.against or arguments.vote:
+        return judge.run_chat(arguments)
+    if not arguments.data:
+        raise UsageError(
+            "there is nothing to evaluate on: give dialogue files to --data PATH..., or let it talk: --chat"
+        )
     from training.evaluate import evaluate_model
 
     paths = [Path(path) for path in arguments.data]

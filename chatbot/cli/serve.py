@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib
 import os
 import signal
@@ -106,6 +107,7 @@ def run_adapters(arguments: argparse.Namespace) -> int:
         engine = load_engine(chat.model, device=chat.device, settings=chat.decoding)
         try:
             engine.reply_sync([], "hi")  # Loads the live model, and finds out now what is wrong with it.
+            settle()
             conversations = Conversations(
                 store, engine, chat.history_turns, settings.learn.policy, settings.retention.days
             )
@@ -115,6 +117,12 @@ def run_adapters(arguments: argparse.Namespace) -> int:
     finally:
         store.close()
     return 0
+
+
+def settle() -> None:
+    """Take what is loaded by now for what stays: looking through all of it for garbage would hold up the event loop."""
+    gc.collect()
+    gc.freeze()
 
 
 def _maker(name: str, settings: Settings) -> Callable[[ConversationStore], Adapter]:

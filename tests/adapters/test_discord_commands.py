@@ -6,7 +6,8 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 from unittest.mock import patch
 
 import pytest
@@ -20,8 +21,11 @@ from adapters.admission import Admission
 from adapters.base import Finding
 from adapters.discord import DiscordAdapter, diagnose, sync_commands
 from chatbot.access import Access, AccessList, Limits
+from chatbot.conversation import Conversations
+from chatbot.engine import EchoEngine
 from chatbot.errors import ChatbotError, UsageError
-from chatbot.messages import Message, Reply
+from chatbot.messages import Message, Reply, Waiting
+from chatbot.store import ConversationStore
 
 ME = f"<@{BOT_ID}>"
 COMMANDS = {"chat", "reset", "help", "privacy", "consent", "mydata", "forget", "stats", "teach"}
@@ -166,26 +170,51 @@ def test_an_expired_interaction_is_answered_in_the_channel_or_in_private() -> No
     asyncio.run(whole())
 
 
-def test_a_command_of_an_earlier_start_is_still_answered() -> None:
-    """A command that was acknowledged before a crash gets its answer from the next start, once."""
+@pytest.mark.parametrize("arrived", [False, True])
+@pytest.mark.parametrize(("name", "options"), [("chat", {"text": "hello"}), ("mydata", {})])
+def test_a_command_of_an_earlier_start_is_answered_in_its_place(
+    store: ConversationStore, name: str, options: dict[str, Any], arrived: bool
+) -> None:
+    """Killed while its answer was being given, the next start gives it, once and as unseen as it was, by the store."""
 
     async def whole() -> None:
-        spine = MemorySpine()
+        spine = Conversations(store, EchoEngine())
         async with DiscordServer() as server:
             world = server.world
             ann = world.person("ann")
             async with adapter(server, spine, drain_s=0.01):
-                server.faults = [Fault("PATCH", "@original", 0, times=1000)]
-                server.faults += [Fault("POST", "/messages$", 503, times=1000)]
-                state = await server.command(ann, world.channel, "chat", text="hello")
-                await server.until(lambda: ("i" + state["payload"]["id"], "sending") in spine.states)
+                server.faults = [Fault("PATCH", "@original", 0, times=1000, done=arrived)]
+                state = await server.command(ann, world.channel, name, **options)
+                await server.until(lambda: [call for call in server.calls if call.method == "PATCH"])
             server.faults = []
             async with adapter(server, spine):
-                assert await answered(server, world.channel) == ["re: hello"]
-                await server.until(lambda: not spine.kept)
-                assert len(server.world.answers(world.channel)) == 1
+                await server.until(lambda: not store.waiting("discord"))
+                assert len(state["messages"]) == 1
+                assert state["messages"][0]["content"]
+                assert bool(state["messages"][0].get("flags", 0) & 64) == (name == "mydata")
+                assert len(world.answers(world.channel)) == (name == "chat")
+                assert world.answers(world.direct(ann)) == []
 
     asyncio.run(whole())
+
+
+def test_an_unseen_answer_is_not_given_twice_when_its_place_is_gone() -> None:
+    """What may have been seen by then is not sent again; what certainly was not goes to the person alone."""
+
+    async def whole(state: Literal["pending", "sending"]) -> list[str]:
+        spine = MemorySpine()
+        async with DiscordServer() as server:
+            ann = server.world.person("ann")
+            an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+            asked = Message("discord", server.world.channel, ann["id"], "", "i5", an_hour_ago, ticket="private 7 gone")
+            spine.kept["discord", asked.chat, None, "i5"] = Waiting(asked, Reply("yours", "m", "command"), state)
+            async with adapter(server, spine):
+                await server.until(lambda: not spine.kept)
+            assert server.world.answers(server.world.channel) == []
+            return server.world.answers(server.world.direct(ann))
+
+    assert asyncio.run(whole("pending")) == ["yours"]
+    assert asyncio.run(whole("sending")) == []
 
 
 def test_duplicate_interactions_are_answered_once() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 
 import pytest
 from discord_server import BOT_ID, DiscordServer, Fault
@@ -452,35 +451,21 @@ def test_as_many_shards_as_discord_advises() -> None:
     asyncio.run(whole())
 
 
-def test_every_compression_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library asks for zstd where it can and zlib elsewhere; both are spoken."""
-    from discord import utils
-
-    assert utils._ActiveDecompressionContext.COMPRESSION_TYPE == "zstd-stream"
-    monkeypatch.setattr(utils, "_ActiveDecompressionContext", _Zlib)
+@pytest.mark.parametrize("packing", ["zlib-stream", "zstd-stream", "none"])
+def test_every_compression_is_understood(packing: str) -> None:
+    """Events are asked for in zlib, and taken in whatever a server packs them, or does not."""
 
     async def whole() -> None:
-        async with DiscordServer() as server, adapter(server, MemorySpine()):
-            channel = server.world.direct(ann := server.world.person("ann"))
-            await server.say(ann, channel, "hello")
+        async with DiscordServer() as server:
+            server.gateway.packing = packing
+            async with adapter(server, MemorySpine()):
+                channel = server.world.direct(ann := server.world.person("ann"))
+                await server.say(ann, channel, "hello")
 
-            assert await answered(server, channel) == ["re: hello"]
+                assert await answered(server, channel) == ["re: hello"]
+                assert server.gateway.asked == ["zlib-stream"]
 
     asyncio.run(whole())
-
-
-class _Zlib:
-    """What the library has where zstandard is not installed."""
-
-    COMPRESSION_TYPE = "zlib-stream"
-
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj()
-
-    def decompress(self, data: bytes) -> str:
-        """One frame."""
-        assert data.endswith(b"\0\0\xff\xff")
-        return self._stream.decompress(data).decode()
 
 
 def test_the_heart_beats() -> None:

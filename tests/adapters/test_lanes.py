@@ -63,7 +63,9 @@ def lanes(
     spine: MemorySpine, wire: Wire, *, resend: bool = False, drain_seconds: float = 5.0, merge_burst_s: float = 0.0
 ) -> Lanes:
     """Lanes of the platform "terminal", that of `said`."""
-    return Lanes(spine, wire, "terminal", resend=resend, drain_seconds=drain_seconds, merge_burst_s=merge_burst_s)
+    return Lanes(
+        spine, wire, "terminal", resend=lambda *_: resend, drain_seconds=drain_seconds, merge_burst_s=merge_burst_s
+    )
 
 
 def put_through(spine: MemorySpine, wire: Wire, *messages: Message, **more: Any) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from chatbot import seq2seq
 from chatbot.checkpoint import save_model_folder
-from chatbot.decoding import DecodingOptions, DecodingResult, decode
+from chatbot.decoding import DecodingOptions, DecodingResult, decode_all
 from chatbot.engine import EchoEngine, Engine, LiveEngine, load_engine
 from chatbot.errors import EngineBusyError, ModelFolderError, UsageError
 from chatbot.messages import Reply
 from chatbot.model import DecoderState, ModelConfig, Seq2Seq
+from chatbot.ranking import Candidate, Contest, Markers, rank
 from chatbot.registry import Registry
 from chatbot.runtime import TorchRuntime, choose_device
 from chatbot.seq2seq import Seq2SeqEngine
@@ -29,7 +30,7 @@ from chatbot.tokenizer import Tokenizer
 
 PATIENCE_S = 20  # how long a test waits for what must come at once, before it fails
 LINES = ["hello there, how are you?", "i am fine, thank you", "what is your name?", "你好，你叫什么名字？"]
-SOURCES = ["familect", "other"]
+SOURCES = ["familect", "other", "reversed"]
 BAD_INPUT = ["", " \t\n", "x" * 100_000, "好" * 100_000, "\x00\x1b[2J", "\ud800", "مرحبا بك", "😀🏳️‍🌈", "<bot></s>"]
 
 
@@ -93,6 +94,52 @@ def test_draws_end_a_beam_that_was_set_before(tmp_path: Path) -> None:
         load_engine(tmp_path / "tiny", settings={"beam_size": 3, "temperature": 0.7})
 
 
+def test_ranking_takes_a_beam_and_draws_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed gives the reply again; without ranking the beam remains, without draws the beam alone is ranked."""
+    both = {"rank": True, "beam_size": 2, "temperature": 3.0, "candidates": 3, "max_tokens": 13}
+    engine = load_engine(make_model(tmp_path / "tiny", seed=1, decoding=both))
+
+    sizes: list[int] = []
+    judge = rank
+
+    def counted(
+        runtime: TorchRuntime, markers: Markers, contests: Sequence[Contest], unfit: Callable[[str], bool]
+    ) -> list[tuple[Candidate, float]]:
+        sizes.extend(len(contest.candidates) for contest in contests)
+        return judge(runtime, markers, contests, unfit)
+
+    monkeypatch.setattr(seq2seq, "rank", counted)
+
+    ranked, again = (engine.reply_sync([], "hi", seed=7) for _ in range(2))
+    beam = engine.reply_sync([], "hi", options={"rank": False})
+    alone = engine.reply_sync([], "hi", options={"temperature": 0})
+    drawn = engine.reply_sync([], "hi", options={"rank": False, "temperature": 0.5})
+    engine.close()
+
+    assert essence(ranked) == essence(again)
+    assert sizes == [2 + 3, 2 + 3, 2]
+    assert (beam.settings["beam_size"], beam.settings["temperature"], beam.settings["candidates"]) == (2, 0.0, 1)
+    assert (alone.settings["beam_size"], alone.settings["temperature"], alone.settings["candidates"]) == (2, 0, 1)
+    assert (drawn.settings["beam_size"], drawn.settings["temperature"]) == (1, 0.5)
+
+
+def test_a_neighbour_that_is_said_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known reply to a similar question joins where the setting asks for it, and then says where it stands."""
+    lines = tmp_path / "known.jsonl"
+    asked = {"mine-1": "Do you like green tea?", "mine-2": "Is it raining?", "mine-3": "Who is there?"}
+    talk = ({"id": name, "turns": [question, "hello there"]} for name, question in asked.items())
+    lines.write_text("".join(json.dumps(line) + "\n" for line in talk), encoding="utf-8")
+    engine = load_engine(make_model(tmp_path / "tiny", seed=1, known=lines), settings={"rank": True})
+    monkeypatch.setattr("chatbot.ranking._penalty", lambda _, candidate: 0 if candidate.neighbour else 1000)
+
+    neighbour = engine.reply_sync([], "do you like tea", options={"neighbours": 2, "known": False})
+    own = engine.reply_sync([], "do you like tea", options={"known": False})
+    engine.close()
+
+    assert (neighbour.text, neighbour.engine, neighbour.detail) == ("hello there", "neighbour", "mine-1")
+    assert (own.engine, own.detail) == ("seq2seq", None)
+
+
 def test_what_the_folder_knows_is_answered_without_the_net(tmp_path: Path) -> None:
     """The reply says where it stands and which model brought it; the setting `known` switches it off."""
     lines = tmp_path / "known.jsonl"
@@ -116,7 +163,7 @@ def test_answers_in_a_batch_are_those_given_alone(runtime: TorchRuntime, monkeyp
         {},
         {"beam_size": 3},
         {"temperature": 0.9, "top_p": 0.9, "candidates": 4},
-        {"max_tokens": 23},
+        {"rank": True, "temperature": 0.9, "candidates": 4, "beam_size": 2},
     ]
     requests = [(LINES[: n % 3], "word " * (n % 7) + LINES[n % 4], kinds[n * 3 % 4]) for n in range(17)]
     engine = Seq2SeqEngine(runtime)
@@ -225,11 +272,11 @@ def test_decoding_is_told_what_it_needs(
         sources: Sequence[Sequence[int]],
         options: Sequence[DecodingOptions],
         said: Sequence[list[list[int]]],
-    ) -> list[DecodingResult]:
+    ) -> list[list[DecodingResult]]:
         told.extend([*sources, *said])
-        return decode(runtime, sources, options, said)
+        return decode_all(runtime, sources, options, said)
 
-    monkeypatch.setattr(seq2seq, "decode", listening)
+    monkeypatch.setattr(seq2seq, "decode_all", listening)
 
     engine.reply_sync(["u1", "bot one", "u2", "bot two", "u3", "bot three"], "u4")
 

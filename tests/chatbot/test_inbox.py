@@ -35,6 +35,25 @@ def test_a_message_is_accepted_once(store: ConversationStore) -> None:
     assert store.accept(sent("hi", 1, thread="9"))
 
 
+def test_calls_together_are_kept_or_lost_together(store: ConversationStore, url: str) -> None:
+    """What a thread does meanwhile is one transaction, in which each call sees those before it."""
+    with store.together():
+        store.accept(sent("hi", 1))
+        answer(store, sent("hi", 1))
+        assert [waiting.state for waiting in store.waiting("telegram")] == ["pending"]
+        assert rows(url, "SELECT 1 FROM inbox") == []
+    assert rows(url, "SELECT state FROM inbox") == [("pending",)]
+
+    def halfway() -> None:
+        with store.together():
+            store.delivering(sent("hi", 1), "sending")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        halfway()
+    assert rows(url, "SELECT state FROM inbox") == [("pending",)]
+
+
 def test_what_waits_comes_back_as_it_was(store: ConversationStore) -> None:
     """All of a message and the reply come back, oldest first, by platform, with how far each has come."""
     whole = replace(sent("你好\n🙂", 1), thread="9", reply_to="0", options={"temperature": 0.5})

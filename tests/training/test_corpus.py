@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from chatbot.errors import UsageError
 from training import corpus
-from training.corpus import Dialogue, ReadReport, held_out, parse_dialogue, read_dialogues
+from training.corpus import Dialogue, ReadReport, asked_otherwise, held_out, parse_dialogue, read_dialogues
 
 GOOD = '{"id": "a", "turns": ["hi", "hello"]}'
 labels = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5) | st.just([1])
@@ -95,6 +96,23 @@ def test_a_record_becomes_a_dialogue() -> None:
     }
 
     assert Dialogue("7", "persona:ann", "MIT", ("hi", "caf\u00e9"), 3.0, True) == parse_dialogue(json.dumps(record))
+
+
+def test_other_ways_to_ask_are_first_exchanges_of_little_weight() -> None:
+    """Each line of `also`, cleaned, with the reply to the first line and no more; the dialogue stays as it was."""
+    record = {
+        "id": "a",
+        "also": [" Tea for you?", "", 3, "some tea?"],
+        "turns": ["Tea?", "Yes, please.", "Milk?", "A drop."],
+    }
+    dialogue = parse_dialogue(json.dumps(record))
+
+    others = list(asked_otherwise(dialogue))
+
+    assert [other.turns for other in others] == [("Tea for you?", "Yes, please."), ("some tea?", "Yes, please.")]
+    assert {(other.id, other.source, other.also) for other in others} == {("a", "other", ())}
+    assert (dialogue.share, {other.share for other in others}) == (1.0, {0.25})
+    assert list(asked_otherwise(replace(dialogue, last_only=True))) == []
 
 
 def test_labels_have_defaults() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from tiny import tiny_tokenizer
 
 from training import dataset
+from training.batches import Batch
 from training.corpus import Dialogue
-from training.dataset import Batch, ExampleSet, TokenisedCorpus, roughen, tokenise
+from training.dataset import ExampleSet, TokenisedCorpus, roughen, tokenise
 from training.recipe import DataRecipe
 
 TINY = tiny_tokenizer()
@@ -81,7 +83,7 @@ def test_batches_are_padded_and_shifted() -> None:
 @pytest.mark.parametrize("exact_from", [1, 10**9])
 def test_an_epoch_shows_everything_once(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
     """At weight 1 every example is in an epoch exactly once, however batches are cut."""
-    monkeypatch.setattr(dataset, "_EXACT_FROM", exact_from)
+    monkeypatch.setattr(dataset, "EXACT_FROM", exact_from)
     examples = examples_of([talk("a" * n, "b" * (n % 7 + 1), "c") for n in range(1, 60)], max_reply_copies=1009)
 
     for epoch in range(3):
@@ -92,7 +94,7 @@ def test_an_epoch_shows_everything_once(monkeypatch: pytest.MonkeyPatch, exact_f
 
 def test_exact_lengths_need_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large sets are cut into batches of one source length, with noise too, so that nothing is padded."""
-    monkeypatch.setattr(dataset, "_EXACT_FROM", 1)
+    monkeypatch.setattr(dataset, "EXACT_FROM", 1)
     examples = examples_of([talk("a" * n, "Bb, c!", "c") for n in range(1, 60)], noise=0.5, max_reply_copies=1009)
 
     for positions in examples.epoch(1, 41):
@@ -104,7 +106,7 @@ def test_exact_lengths_need_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("exact_from", [1, 10**9])
 def test_batches_keep_their_bound(monkeypatch: pytest.MonkeyPatch, exact_from: int) -> None:
     """No batch holds more padded target tokens than asked for, unless a single reply does."""
-    monkeypatch.setattr(dataset, "_EXACT_FROM", exact_from)
+    monkeypatch.setattr(dataset, "EXACT_FROM", exact_from)
     examples = examples_of([talk("a" * n, "b " * (n % 13 + 1)) for n in range(1, 60)])
 
     for positions in examples.epoch(0, 17):
@@ -132,6 +134,18 @@ def test_weights_scale_what_an_epoch_shows() -> None:
     assert 220 < sum(by_source["familect"]) < 280
     assert {1} == set(by_source["other"])
     assert {0} == set(by_source["reverse"])
+
+
+def test_a_dialogue_of_small_share_is_shown_in_few_epochs() -> None:
+    """A quarter of the epochs shows one of share 0.25, whatever its source weighs besides."""
+    tokenizer = tiny_tokenizer()
+    recipe = DataRecipe(weights={"familect": 2.0})
+    rare = [replace(Dialogue("a", "familect", "x", ("hi there", "hello")), share=0.25)]
+    examples = ExampleSet(tokenise(rare, tokenizer, recipe, 1), tokenizer, recipe, 1)
+
+    shown = [sum(len(batch) for batch in examples.epoch(epoch, 100)) for epoch in range(200)]
+
+    assert 0.35 < sum(shown) / len(shown) < 0.65
 
 
 def test_batches_are_a_function_of_seed_and_epoch() -> None:
@@ -253,3 +267,31 @@ def test_frequencies_count_every_token() -> None:
 
     assert (len(TINY), 3) == (len(counts), int(counts.sum()))
     assert int(counts[TINY.encode("a")[0]]) == 3
+
+
+def test_reversed_and_blank_examples() -> None:
+    """From the reply, under its marker, to the turn it answers; and the reply with nothing but the source before it."""
+    tokenizer = TINY.with_sources(["reversed"])
+    plan = DataRecipe(noise=0.0, reversed=1.0, blank=1.0)
+    pair = talk("a b", "c a", "b")
+    examples = ExampleSet(tokenise([pair], tokenizer, plan, 3), tokenizer, plan, 3)
+    read = [tokenizer.source_id("reversed"), tokenizer.bot_id]
+
+    positions = np.sort(np.concatenate(examples.epoch(0, 10**6)))
+    odd = rows(examples.batch(positions[2:], 0, anonymous=0.0))
+
+    assert np.arange(6).tolist() == positions.tolist()
+    expected = [
+        ([*read, *tokenizer.encode("c a")], [*tokenizer.encode("a b"), tokenizer.eos_id]),
+        ([*read, *tokenizer.encode("b")], [*tokenizer.encode("c a"), tokenizer.eos_id]),
+        ([tokenizer.source_id("familect")], [*tokenizer.encode("c a"), tokenizer.eos_id]),
+        ([tokenizer.source_id("familect")], [*tokenizer.encode("b"), tokenizer.eos_id]),
+    ]
+    assert expected == odd
+
+
+def test_nothing_is_reversed_without_its_marker() -> None:
+    """A tokenizer of before, which has no such marker, gets the pairs as they are."""
+    examples = examples_of([talk("a b", "c a", "b")], reversed=1.0)
+
+    assert np.sort(np.concatenate(examples.epoch(0, 10**6))).tolist() == [0, 1]

@@ -55,3 +55,28 @@ def test_a_known_reply_that_was_taught_stays(tmp_path: Path) -> None:
     written(tmp_path, *OWN, lesson("What is your name?", "Familect."))
 
     assert KnownExchanges(tmp_path / "known.jsonl").answer([], "What is your name?") is not None
+
+
+def test_other_ways_to_ask_go_along(tmp_path: Path) -> None:
+    """`also` is known like the first line, but for what was taught otherwise."""
+    asked = Dialogue(
+        "age", "ours", "CC0-1.0", ("How old are you?", "Young."), also=("What is your age?", "Your years?")
+    )
+
+    (record,) = written(tmp_path, asked, lesson("your years", "Too many."))
+
+    assert record["also"] == ["What is your age?"]
+
+
+def test_what_is_near_to_a_taught_question_gives_way(tmp_path: Path) -> None:
+    """A known line that would be taken for it, though other words stand in it, is not known any more."""
+    near = Dialogue("tea", "ours", "CC0-1.0", ("What black tea do you drink in the mornings?", "None, I am a program."))
+    taken = "what black tea do you usually drink in the mornings"
+    others = [Dialogue(f"d{n}", "ours", "CC0-1.0", (f"word{n} usually", "Yes.")) for n in range(20)]
+
+    written(tmp_path, near, *others)
+    before = KnownExchanges(tmp_path / "known.jsonl").answer([], taken)
+    written(tmp_path, near, *others, lesson(taken, "Assam."))
+
+    assert before is not None
+    assert KnownExchanges(tmp_path / "known.jsonl").answer([], taken) is None

@@ -118,6 +118,22 @@ def test_a_run_can_stop_half_way_between_old_and_new(tmp_path: Path, dialogue_fi
     assert any(not torch.equal(weights[1.0][name], old) for name, old in start.items())
 
 
+def test_a_start_without_the_marker_for_reversed_pairs_gets_it(tmp_path: Path, dialogue_file: Path) -> None:
+    """The vocabulary grows by the one marker, which begins as "other" does; all that was there stays as it was."""
+    train(tiny_recipe(dialogue_file), tmp_path / "first", device="cpu")
+    recipe = tiny_recipe(dialogue_file, data={"reversed": 0.5}, optimiser={"steps": 1, "learning_rate": 1e-9})
+    recipe = Recipe(**{**vars_of(recipe), "start_from": str(tmp_path / "first" / "model")})
+
+    train(recipe, tmp_path / "second", device="cpu")
+
+    old, new = (load_model_folder(tmp_path / name / "model") for name in ("first", "second"))
+    assert old.tokenizer.sources | {"reversed": len(old.tokenizer)} == new.tokenizer.sources
+    assert old.tokenizer.encode("<source:reversed>") == new.tokenizer.encode("<source:reversed>")
+    before, after = (loaded.model.embedding.weight for loaded in (old, new))
+    assert torch.allclose(before, after[:-1], atol=1e-3)
+    assert torch.allclose(before[old.tokenizer.source_id("other")], after[-1], atol=1e-3)
+
+
 def vars_of(recipe: Recipe) -> dict[str, Any]:
     """The fields of a recipe."""
     return {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}

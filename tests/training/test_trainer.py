@@ -16,13 +16,15 @@ from tiny import losses, padded, tiny_model, tiny_recipe, tiny_tokenizer
 from torch.nn import functional as F
 
 from chatbot.errors import ChatbotError, UsageError
-from chatbot.model import Seq2Seq
+from chatbot.model import EncoderDecoder, Seq2Seq
 from chatbot.tokenizer import Tokenizer
+from training.batches import Batch, Ids
 from training.corpus import Dialogue
-from training.dataset import Batch, ExampleSet, Ids, tokenise
+from training.dataset import ExampleSet, tokenise
 from training.loss import REHEARSAL_WEIGHT, LossModule, SoftmaxSampler
+from training.methods import cosine
 from training.recipe import DataRecipe, OptimiserRecipe
-from training.trainer import StepReport, Trainer, learning_rate
+from training.trainer import StepReport, Trainer
 
 TINY = tiny_tokenizer()
 
@@ -41,11 +43,11 @@ def trainer_in(folder: Path, model: Seq2Seq | None = None, **optimiser: Any) -> 
     folder.mkdir(parents=True, exist_ok=True)
     recipe = tiny_recipe(Path("unused"), data={"max_reply_copies": 1009, "noise": 0.0}, optimiser=optimiser)
     examples = ExampleSet(tokenise(talk(), TINY, recipe.data, 1), TINY, recipe.data, 1)
-    validate: Callable[[Seq2Seq], float] = lambda current: 1.0  # noqa: E731
+    validate: Callable[[EncoderDecoder], float] = lambda current: 1.0  # noqa: E731
     return Trainer(recipe, model or tiny_model(len(TINY)), examples, validate, folder, device="cpu", save_model=nothing)
 
 
-def weights_of(model: Seq2Seq) -> dict[str, torch.Tensor]:
+def weights_of(model: EncoderDecoder) -> dict[str, torch.Tensor]:
     """A copy of the weights."""
     return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
@@ -253,7 +255,7 @@ def test_a_loss_that_is_no_number_stops(tmp_path: Path, poison: str) -> None:
         if report.step == 3:
             if poison == "weight":
                 with torch.no_grad():
-                    trainer.model.combine.bias.fill_(math.nan)
+                    trainer.model.get_parameter("combine.bias").fill_(math.nan)
             else:
                 bias.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]  # torch's own
 
@@ -284,14 +286,14 @@ def test_the_learning_rate_rises_and_falls() -> None:
     """Linear up to the peak at the end of warm-up, half a cosine down to nothing, the middle at half the peak."""
     recipe = OptimiserRecipe(steps=110, warmup_steps=10, learning_rate=0.5)
 
-    rates = [learning_rate(step, recipe) for step in range(111)]
+    rates = [cosine(step, 1.0, recipe) for step in range(111)]
 
     assert [pytest.approx(0.05 * n) for n in range(1, 11)] == rates[:10]
     assert rates[10] == max(rates) == 0.5
     assert rates[60] == pytest.approx(0.25)
     assert rates[110] == pytest.approx(0)
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate(0, OptimiserRecipe(warmup_steps=0, learning_rate=0.5)) == 0.5
+    assert cosine(0, 1.0, OptimiserRecipe(warmup_steps=0, learning_rate=0.5)) == 0.5
 
 
 def loss_call(smoothing: float = 0.0, **more: Any) -> tuple[LossModule, tuple[torch.Tensor, ...], torch.Tensor]:
@@ -350,7 +352,7 @@ def test_sampling_is_right_on_average() -> None:
     (full,) = torch.autograd.grad(F.cross_entropy(F.linear(features, weight, bias), targets), bias)
     sampler, mean = SoftmaxSampler(torch.ones(23), 17), torch.zeros(23)
     for _ in range(400):
-        (gradient,) = torch.autograd.grad(sampler.loss(features, targets, weight, bias), bias)
+        (gradient,) = torch.autograd.grad(sampler.losses(features, targets, weight, bias).mean(), bias)
         mean += gradient / 400
 
     assert F.cosine_similarity(full, mean, dim=0) > 0.95
