@@ -24,6 +24,7 @@ from chatbot.copies import Copies
 from chatbot.engine import EchoEngine
 from chatbot.errors import ChatbotError
 from chatbot.identity import load_key
+from chatbot.learnable import LearnablePair
 from chatbot.messages import Message
 from chatbot.registry import Registry
 from chatbot.store import ConversationStore
@@ -119,7 +120,7 @@ def test_a_person_is_forgotten_everywhere(
         say(store, person, "/consent yes", f"what is a {word}?", f"/teach A {word}, of course.", "thanks")
     assert run_here(capsys, "export", out / "talk.jsonl").code == 0
     second = train(store, registry, home / "runs" / "second")
-    assert (second.promoted, second.base, len(second.snapshot.pairs)) == (True, "first", 2), second.reason
+    assert (second.promoted, second.base, second.snapshot.pairs) == (True, "first", 2), second.reason
     of_ann = {row for (row,) in found(store, "SELECT id FROM message WHERE text LIKE '%zebrafish%'")}
     assert of_ann < set(store.lineage("second"))
     assert holding("zebrafish", home, out) >= {"talk.jsonl", "log.jsonl", "lessons.jsonl"}
@@ -141,7 +142,7 @@ def test_a_person_is_forgotten_everywhere(
     third = train(store, registry, home / "runs" / "third")
 
     assert (third.promoted, third.base, registry.live_id()) == (True, "first", "third"), third.reason
-    assert set(third.snapshot.message_ids).isdisjoint(of_ann)
+    assert set(store.lineage("third")).isdisjoint(of_ann)
     assert found(store, "SELECT parent_id, state FROM model WHERE id = 'third'") == [("first", "serving")]
     assert "tainted" not in models(capsys)["third"]
     assert holding("zebrafish", home, out) == set()
@@ -169,8 +170,9 @@ def test_a_mixed_log_is_learnt_by_consent_alone(home: Path, store: ConversationS
     assert "Models marked" in say(store, "later", "/consent no")[0]
     assert holding("taught by later", home / "runs") == set()
     assert store.tainted_models() == {"second"}
-    again = export_pairs(store, GENEROUS, home / "again.jsonl", 3, "again")
-    assert [(pair.context, pair.reply) for pair in again.pairs] == [(("canary asked by yes",), "canary taught by yes")]
+    again: list[LearnablePair] = []
+    export_pairs(store, GENEROUS, home / "again.jsonl", 3, "again", told=again.append)
+    assert [(pair.context, pair.reply) for pair in again] == [(("canary asked by yes",), "canary taught by yes")]
 
 
 def test_without_lessons_a_tainted_model_is_let_go_by_hand(
