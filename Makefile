@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: chat test check wheel-check clean
+.PHONY: chat test check wheel-check reproduce clean
 
 chat: $(VENV)/.installed
 	@$(BIN)/chatbot db upgrade --quiet
@@ -22,6 +22,10 @@ check: $(VENV)/.installed-test
 
 wheel-check: $(VENV)/.installed-test
 	$(BIN)/python tests/wheel_check.py
+
+# Every system of docs/family.md, for hours; DATA names the folder of the files that are not ours.
+reproduce: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.family $(if $(DATA),--data $(DATA)) --write docs/family.md
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,7 +5,6 @@ Nothing here knows of messages or replies.
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import errno
 import itertools
@@ -86,6 +85,8 @@ def spinner() -> Iterator[None]:
     if not is_terminal(sys.stderr):
         yield
         return
+    import asyncio  # in the function: who only prints can do without
+
     loop, frames, turned = asyncio.get_running_loop(), itertools.cycle("|/-\\"), False
     timer: asyncio.TimerHandle
 
@@ -129,6 +130,8 @@ def _decode(line: bytearray, first: bool) -> str:
 
 async def _read_chunk(file: int) -> bytes:
     """Some bytes when there are any, b"" at the end, without holding up the event loop or leaving a thread behind."""
+    import asyncio
+
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     # A regular file cannot be waited for (PermissionError), and need not be.
     with suppress(PermissionError):

@@ -29,6 +29,7 @@ from chatbot.store import ConversationStore
 PLATFORM = "bench"
 KEY = b"k" * 32
 _PATIENCE_S = 300.0
+_MORE = 8  # messages acknowledged between two kills, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,17 @@ class Outcome:
 
 
 def kill_writers(url: str, folder: Path, *, kills: int, processes: int, writers: int, seed: int = 1) -> Outcome:
-    """Let `writers` threads in `processes` processes work, kill all, check, and begin again, `kills` times."""
+    """Let `writers` threads in `processes` processes work, kill all, check, and begin again, `kills` times.
+
+    A kill comes soon after some messages more were acknowledged, whatever the others are at.
+    """
     chance = random.Random(seed)
     problems: list[str] = []
     for _ in range(kills):
         before = _acknowledged(folder)
         children = [_fork(url, folder, group, drain=False) for group in _groups(processes, writers)]
         end = time.monotonic() + _PATIENCE_S
-        while _acknowledged(folder) < before + writers and time.monotonic() < end:
+        while _acknowledged(folder) < before + min(writers, _MORE) and time.monotonic() < end:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 0.05))  # so that the kill meets any line of their work
         for child in children:

@@ -1,16 +1,21 @@
-"""How long a reply takes: our search over a model folder beside the loop that anyone would write in PyTorch.
+"""How long a reply takes, from a new process and from a warm one, to one user and to many, beside other programs.
 
-Out: a section of Markdown. All contenders hold the same random weights, read the same 10 tokens and say the same 12,
-which is checked. The model is the size that toolkits are compared at; each of its words costs what it costs in a
-trained model, since no end mark is allowed before the twelfth.
+Out: a section of Markdown. All nets have the same size and read the same 10 tokens and say 12; ours, its graphs and the
+textbook loop hold the same weights. Each of the 12 words costs what it costs in a trained model, since no end mark is
+allowed before. Each window gives every contender its turn, so that what the machine does else hits them alike.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import os
+import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -21,10 +26,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.remembered import remembered
+from benchmarks.rivals import Rival, rivals
+from benchmarks.start import peak_mb
 from chatbot.checkpoint import load_model_folder, save_model_folder
 from chatbot.decoding import decode, options_from
-from chatbot.model import DecoderState, ModelConfig, Seq2Seq
+from chatbot.exporting import add_graphs
+from chatbot.model import ModelConfig, Seq2Seq
 from chatbot.runtime import TorchRuntime
+from chatbot.runtime_onnx import OnnxRuntime, OnnxState
 from chatbot.seq2seq import Seq2SeqEngine
 from chatbot.tokenizer import Tokenizer
 
@@ -39,19 +49,29 @@ _USERS = 32
 _GREEDY: dict[str, object] = {"min_tokens": _TOKENS_OUT, "max_tokens": _TOKENS_OUT, "no_repeat_ngram": 0}
 _BEAM_5: dict[str, object] = {**_GREEDY, "beam_size": 5}
 _TEXTBOOK = "textbook PyTorch loop, greedy"
+_OURS, _OURS_BEAM = "ours, graphs in 8 bits, greedy", "ours, graphs in 8 bits, beam 5"
+
+Windows = dict[str, list[NDArray[np.float64]]]
 
 
 def section(quick: bool) -> str:
-    """The tables of this file; `quick` proves only that it runs."""
+    """The tables of this file; `quick` proves only that it runs, and asks no other program."""
+    windows, replies = (2, 3) if quick else (7, 30)
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "random"
-        save_random_model(folder, QUICK_SIZE if quick else FULL_SIZE)
-        runtime = TorchRuntime(folder, "cpu")
-        engine = Seq2SeqEngine(runtime)
+        folders = {kind: Path(temporary) / kind for kind in ("int8", "fine")}
+        size = QUICK_SIZE if quick else FULL_SIZE
+        save_random_model(folders["int8"], size)
+        shutil.copytree(folders["int8"], folders["fine"])
+        for kind, folder in folders.items():
+            add_graphs(folder, [[5, 3, 300, 301]], kind)
+        peers = [] if quick else rivals()
         try:
-            return _measure(folder, runtime, engine, windows=2 if quick else 7, replies=3 if quick else 30)
+            parts = [_head(folders["int8"], windows, replies), *_replies(folders, peers, windows, replies)]
+            parts += [*_starts(folders["int8"], peers, 1 if quick else 7)]
+            return "\n".join([*parts, *remembered(folders["int8"], quick)])
         finally:
-            engine.close()
+            for peer in peers:
+                peer.close()
 
 
 def save_random_model(folder: Path, size: ModelConfig) -> None:
@@ -64,7 +84,9 @@ def save_random_model(folder: Path, size: ModelConfig) -> None:
         raise RuntimeError(f"the tokenizer holds {len(tokenizer)} tokens instead of {size.vocabulary_size}")
     torch.manual_seed(1)
     context = {"context_turns": 3, "max_source_tokens": 64, "rename": {}}
-    save_model_folder(folder, Seq2Seq(size), tokenizer, provenance={}, source="other", decoding={}, context=context)
+    save_model_folder(
+        folder, Seq2Seq(size), tokenizer, provenance={}, source="other", decoding=_GREEDY, context=context
+    )
 
 
 def _question(tokenizer: Tokenizer) -> str:
@@ -98,36 +120,66 @@ def textbook_reply(model: Seq2Seq, source: Sequence[int], bos_id: int, banned: S
     return reply
 
 
-def _measure(
-    folder: Path, runtime: TorchRuntime, engine: Seq2SeqEngine[DecoderState], windows: int, replies: int
-) -> str:
-    """Each window gives every contender its turn, so that what the machine does else hits them alike."""
+def _head(folder: Path, windows: int, replies: int) -> str:
+    model = load_model_folder(folder).model
+    stored = sum(weight.numel() for weight in model.parameters())
+    untied = stored + 2 * model.embedding.weight.numel()
+    return (
+        f"### Reply\n\n{stored / 1e6:.1f} M weights ({untied / 1e6:.1f} M where source, target and output have a "
+        f"matrix each, as most toolkits count; ours share one), random; {_TOKENS_IN} tokens in, {_TOKENS_OUT} out and "
+        f"the end mark. Medians of {windows} windows of {replies} replies, in turn."
+    )
+
+
+def _replies(folders: Mapping[str, Path], peers: Sequence[Rival], windows: int, replies: int) -> Iterable[str]:
+    """The tables of one reply at a time, and of many users."""
+    runtimes = {kind: OnnxRuntime(folder) for kind, folder in folders.items()}
+    served = TorchRuntime(folders["int8"], "cpu")
+    engine = Seq2SeqEngine(runtimes["int8"])
+    try:
+        contenders = _contenders(folders["int8"], runtimes, served, engine)
+        for peer in peers:
+            contenders[f"{peer.name}, greedy"] = partial(peer.milliseconds, "greedy")
+            contenders[f"{peer.name}, beam 5"] = partial(peer.milliseconds, "beam")
+        found: Windows = {name: [] for name in contenders}
+        crowds: list[tuple[float, NDArray[np.float64]]] = []
+        batches: dict[str, list[float]] = {peer.name: [] for peer in peers}
+        for _ in range(windows):
+            for name, measure in contenders.items():
+                found[name].append(measure(replies))
+            crowds.append(asyncio.run(_crowd(engine, _question(served.tokenizer), replies)))
+            for peer in peers:
+                batches[peer.name].append(float(peer.milliseconds("batch", 3).min()))
+    finally:
+        engine.close()
+    return [*_table(found), *_crowd_table(crowds, batches)]
+
+
+def _contenders(
+    folder: Path, runtimes: Mapping[str, OnnxRuntime], served: TorchRuntime, engine: Seq2SeqEngine[OnnxState]
+) -> dict[str, Callable[[int], NDArray[np.float64]]]:
+    """What is measured in this process, by name: each gives the milliseconds of so many replies."""
     model = load_model_folder(folder).model
     assert isinstance(model, Seq2Seq)  # `save_random_model` makes no other
-    text = _question(runtime.tokenizer)
-    source = runtime.tokenizer.encode_context([], text, "other", 64)
-    banned = [*runtime.never_ids, runtime.eos_id]
-    contenders: dict[str, Callable[[], object]] = {
-        _TEXTBOOK: lambda: textbook_reply(model, source, runtime.bos_id, banned),
-        "`decode` over `TorchRuntime`, greedy": lambda: decode(runtime, [source], [options_from(_GREEDY)]),
-        "`Seq2SeqEngine.reply_sync`, greedy": lambda: engine.reply_sync([], text, options=_GREEDY),
-        "`decode` over `TorchRuntime`, beam 5": lambda: decode(runtime, [source], [options_from(_BEAM_5)]),
+    text = _question(served.tokenizer)
+    source = served.tokenizer.encode_context([], text, "other", 64)
+    banned = [*served.never_ids, served.eos_id]
+    expected = textbook_reply(model, source, served.bos_id, banned)
+    greedy, beam = options_from(_GREEDY), options_from(_BEAM_5)
+    said = [decode(served, [source], [greedy])[0].tokens, decode(runtimes["int8"], [source], [greedy])[0].tokens]
+    # Random weights make near ties, which 8 bits may turn; a race counts only if all run as far.
+    if list(said[0]) != expected or len(said[1]) != _TOKENS_OUT:
+        raise RuntimeError(f"the contenders disagree: {said} and {expected}")
+    calls: dict[str, Callable[[], object]] = {
+        _TEXTBOOK: lambda: textbook_reply(model, source, served.bos_id, banned),
+        "ours, torch, greedy": lambda: decode(served, [source], [greedy]),
+        _OURS: lambda: decode(runtimes["int8"], [source], [greedy]),
+        "ours, text in and out, greedy": lambda: engine.reply_sync([], text, options=_GREEDY),
+        "ours, graphs in `fine`, greedy": lambda: decode(runtimes["fine"], [source], [greedy]),
+        "ours, torch, beam 5": lambda: decode(served, [source], [beam]),
+        _OURS_BEAM: lambda: decode(runtimes["int8"], [source], [beam]),
     }
-    _check_same_words(textbook_reply(model, source, runtime.bos_id, banned), runtime, source)
-    durations: dict[str, list[NDArray[np.float64]]] = {name: [] for name in contenders}
-    rates: list[float] = []
-    for _ in range(windows):
-        for name, say in contenders.items():
-            durations[name].append(_milliseconds(say, replies))
-        rates.append(asyncio.run(_replies_per_s(engine, text, replies)))
-    return _tables(model, durations, rates)
-
-
-def _check_same_words(expected: list[int], runtime: TorchRuntime, source: Sequence[int]) -> None:
-    """A race counts only if all run the same way."""
-    actual = list(decode(runtime, [source], [options_from(_GREEDY)])[0].tokens)
-    if actual != expected or len(actual) != _TOKENS_OUT:
-        raise RuntimeError(f"the contenders disagree: {actual} and {expected}")
+    return {name: partial(_milliseconds, call) for name, call in calls.items()}
 
 
 def _milliseconds(say: Callable[[], object], replies: int) -> NDArray[np.float64]:
@@ -140,48 +192,95 @@ def _milliseconds(say: Callable[[], object], replies: int) -> NDArray[np.float64
     return np.array(durations[2:])
 
 
-async def _replies_per_s(engine: Seq2SeqEngine[DecoderState], text: str, replies: int) -> float:
-    """Users who all ask at once, and again as soon as they have their reply."""
+async def _crowd(engine: Seq2SeqEngine[OnnxState], text: str, replies: int) -> tuple[float, NDArray[np.float64]]:
+    """Users who all ask at once, and again as soon as they have their reply: replies a second, and ms of each."""
+    durations: list[float] = []
 
     async def user() -> None:
-        for _ in range(max(2, replies // 10)):
+        for _ in range(max(2, replies)):
+            begin = time.perf_counter()
             reply = await engine.reply([], text, options=_GREEDY)
+            durations.append((time.perf_counter() - begin) * 1000)
             if reply.engine != "seq2seq":
                 raise RuntimeError(f"a user was turned away: {reply.engine}")
 
     begin = time.perf_counter()
     await asyncio.gather(*(user() for _ in range(_USERS)))
-    return _USERS * max(2, replies // 10) / (time.perf_counter() - begin)
+    return len(durations) / (time.perf_counter() - begin), np.array(durations)
 
 
-def _tables(model: Seq2Seq, durations: dict[str, list[NDArray[np.float64]]], rates: list[float]) -> str:
-    textbook = [float(np.median(window)) for window in durations[_TEXTBOOK]]
-    stored = sum(weight.numel() for weight in model.parameters())
-    untied = stored + 2 * model.embedding.weight.numel()
-    lines = [
-        "### Reply",
-        "",
-        f"{stored / 1e6:.1f} M weights ({untied / 1e6:.1f} M where source, target and output have a matrix each, as "
-        f"most toolkits count; ours share one), random; {_TOKENS_IN} tokens in, {_TOKENS_OUT} out and the end mark, "
-        f"one request at a time. Medians of {len(rates)} windows of {len(durations[_TEXTBOOK][0])} replies, in turn.",
-        "",
-        "| one reply | p50 ms | p95 ms | times as fast as the textbook [least..most] |",
-        "|---|--:|--:|--:|",
-    ]
-    for name, windows in durations.items():
+def _table(found: Windows) -> list[str]:
+    """p50 and p95, and how many times as long another takes as the quickest of ours at the same kind of search."""
+    lines = ["", "| one reply | p50 ms | p95 ms | p95/p50 | times ours [least..most] |", "|---|--:|--:|--:|--:|"]
+    for name, windows in found.items():
         p50, p95 = (median(float(np.percentile(window, share)) for window in windows) for share in (50, 95))
-        ratios = [base / float(np.median(window)) for base, window in zip(textbook, windows, strict=True)]
+        base = found[_OURS_BEAM if name.endswith("beam 5") else _OURS]
+        ratios = [float(np.median(one)) / float(np.median(ours)) for one, ours in zip(windows, base, strict=True)]
         lines.append(
-            f"| {name} | {p50:.2f} | {p95:.2f} | {median(ratios):.3g} [{min(ratios):.3g}..{max(ratios):.3g}] |"
+            f"| {name} | {p50:.2f} | {p95:.2f} | {p95 / p50:.2f} "
+            f"| {median(ratios):.3g} [{min(ratios):.3g}..{max(ratios):.3g}] |"
         )
-    ratios = [rate * base / 1000 for rate, base in zip(rates, textbook, strict=True)]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"| {_USERS} users at once | replies/s | times the textbook, one after another [least..most] |",
-            "|---|--:|--:|",
-            f"| `Seq2SeqEngine.reply`, greedy, batching what waits | {median(rates):.1f} "
-            f"| {median(ratios):.3g} [{min(ratios):.3g}..{max(ratios):.3g}] |",
-        ]
+    return lines
+
+
+def _crowd_table(crowds: Sequence[tuple[float, NDArray[np.float64]]], batches: Mapping[str, list[float]]) -> list[str]:
+    """Replies a second; of a peer, which has no way to serve users who come when they like, those of one call of 32."""
+    rate = median(per_s for per_s, _ in crowds)
+    p50, p95 = (median(float(np.percentile(ms, share)) for _, ms in crowds) for share in (50, 95))
+    lines = ["", f"| {_USERS} users at once | replies/s | p50 ms | p95 ms | times ours |", "|---|--:|--:|--:|--:|"]
+    lines.append(f"| ours, text in and out, greedy, batching what waits | {rate:.0f} | {p50:.1f} | {p95:.1f} | 1 |")
+    for name, best in batches.items():
+        per_s = _USERS * 1000 / median(best)
+        lines.append(f"| {name}, one call of {_USERS} | {per_s:.0f} | - | - | {per_s / rate:.3g} |")
+    return lines
+
+
+def _starts(folder: Path, peers: Sequence[Rival], windows: int) -> list[str]:
+    """From nothing to the first reply, and what the process holds at most then."""
+    places: dict[str, Sequence[str]] = {
+        "ours, this model": ("--model", str(folder)),
+        "ours, the shipped model": ("--model", "starter", "--set", "known=false"),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*places, *(peer.name for peer in peers))}
+    with TemporaryDirectory() as home:
+        environment = {**os.environ, "CHATBOT_HOME": home}
+        for _ in range(windows):
+            for name, chosen in places.items():
+                found[name].append((_seconds_to_reply(chosen, environment), _peak(chosen, environment)))
+            for peer in peers:
+                found[peer.name].append(peer.first_reply())
+    lines = ["", "| a new process | s to its first reply [least..most] | peak MB |", "|---|--:|--:|"]
+    for name, each in found.items():
+        seconds, peaks = zip(*each, strict=True)
+        low, high = min(seconds), max(seconds)
+        lines.append(f"| {name} | {median(seconds):.3f} [{low:.3f}..{high:.3f}] | {median(peaks):.0f} |")
+    return lines
+
+
+def _seconds_to_reply(chosen: Sequence[str], environment: Mapping[str, str]) -> float:
+    begin = time.perf_counter()
+    reply = subprocess.run(
+        [sys.executable, "-m", "chatbot", "reply", "hi", *chosen],
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=120,
     )
+    seconds = time.perf_counter() - begin
+    if not reply.stdout.strip():
+        raise RuntimeError("`chatbot reply hi` said nothing; run it to see why")
+    return seconds
+
+
+def _peak(chosen: Sequence[str], environment: Mapping[str, str]) -> float:
+    """Of a process that has just replied, and waits for more."""
+    command = [sys.executable, "-m", "chatbot", "reply", "--jsonl", *chosen]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write('{"id": 1, "turns": ["hi"]}\n')
+        child.stdin.flush()
+        child.stdout.readline()
+        peak = peak_mb(child.pid)
+        child.stdin.close()
+    return peak

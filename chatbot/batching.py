@@ -1,4 +1,4 @@
-"""One worker thread that answers whatever waits, a batch at a time, behind a bounded queue with a deadline.
+"""Worker threads that answer whatever waits, a batch at a time, behind a bounded queue with a deadline.
 
 In: items of any kind. Out: a result each, through futures. It knows no text and no model. Nothing is waited for: an
 item that comes alone is worked on alone, and what arrives meanwhile is the next batch.
@@ -6,7 +6,6 @@ item that comes alone is worked on alone, and what arrives meanwhile is the next
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class BatchWorker(Generic[Item, Result]):
-    """Calls `work` with up to `max_batch` items, in one thread, in the order in which they came.
+    """Calls `work` with up to `max_batch` items, in `workers` threads at a time, in the order in which they came.
 
     `work` returns a result an item; what it raises goes to all items of that batch, and the next batch is tried.
     At most `queue_size` items wait; nobody waits longer than `deadline_s` seconds for a result.
@@ -30,6 +29,7 @@ class BatchWorker(Generic[Item, Result]):
         self,
         work: Callable[[Sequence[Item]], Sequence[Result]],
         *,
+        workers: int = 1,
         max_batch: int = 16,
         queue_size: int = 256,
         deadline_s: float = 30.0,
@@ -40,14 +40,16 @@ class BatchWorker(Generic[Item, Result]):
         self._deadline_s = deadline_s
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Item, Future[Result]]] = deque()
-        # The executor is the thread and its life: it ends with `close`, with this object, or with the program.
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch-worker")
+        # The executor is the threads and their life: they end with `close`, with this object, or with the program.
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="batch-worker")
 
     async def answer(self, item: Item) -> Result:
         """The result for `item`, awaited. EngineBusyError if the queue is full or the deadline passes.
 
         Cancelling the awaiting task takes the item out of the queue, unless its batch has begun.
         """
+        import asyncio  # here and elsewhere on the way to a reply in the function: `reply_sync` can do without
+
         future = self.submit(item)
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -81,7 +83,7 @@ class BatchWorker(Generic[Item, Result]):
         return future
 
     def close(self) -> None:
-        """Take nothing new, answer what waits, and return when the thread has ended."""
+        """Take nothing new, answer what waits, and return when the threads have ended."""
         self._executor.shutdown(wait=True)
 
     def _run_batch(self) -> None:

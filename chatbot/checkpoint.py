@@ -3,6 +3,7 @@
 config.json         format version, model sizes, decode defaults, source marker to answer with, context limits
 model.safetensors   weights in half precision; large models are cut into model-00001-of-00003.safetensors ...
 tokenizer.json      the `tokenizers` library's own format
+*.onnx              optional: the graphs that answer on a CPU without torch (`chatbot.graphs`, `chatbot.exporting`)
 known.jsonl         optional: dialogues whose questions are answered as they stand (`chatbot.known`)
 known.npz           and their index (`chatbot.knownindex`), which is made anew where it is missing
 provenance.json     where it comes from: recipe, data with hashes and licences, parent, figures
@@ -116,6 +117,7 @@ def verify_model_folder(path: Path) -> dict[str, Any]:
 
 def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     """Verify and load the folder at `path`; `model_id` defaults to its name. Raises ModelFolderError."""
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -125,12 +127,13 @@ def load_model_folder(path: Path, model_id: str | None = None) -> LoadedModel:
     config = verify_model_folder(path)
     files = _read_json(path / "checksums.json")["files"]
     try:
-        model = build_model(ModelConfig(**config["model"]))
+        with torch.device("meta"):  # sizes only: first weights, drawn at random, would take longer than all the rest
+            model = build_model(ModelConfig(**config["model"]))
         weights: dict[str, Any] = {}
         for name in sorted(files):
             if name.endswith(".safetensors"):
                 weights.update(load_file(path / name))
-        model.load_state_dict({name: weight.float() for name, weight in weights.items()})
+        model.load_state_dict({name: weight.float() for name, weight in weights.items()}, assign=True)
     except (SafetensorError, RuntimeError, TypeError, KeyError, UsageError) as error:
         reason = " ".join(str(error).split())
         raise ModelFolderError(
@@ -174,7 +177,7 @@ def save_model_folder(
     `known` is a dialogue file to take along.
     An older folder at `path` is replaced, and stays what it was until the new one is complete.
     """
-    building, old = path.with_name(f".{path.name}.new"), path.with_name(f".{path.name}.old")
+    building = path.with_name(f".{path.name}.new")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     _write_weights(building, model)
@@ -195,8 +198,41 @@ def save_model_folder(
         },
     )
     _write_json(building / "provenance.json", provenance)
-    files = {file.name: sha256(file) for file in sorted(building.iterdir())}
-    _write_json(building / "checksums.json", {"files": files})
+    seal(building)
+    put_in_place(building, path)
+
+
+def has_graphs(path: Path) -> bool:
+    """Whether the folder at `path`, sound or not, says that it can answer without torch."""
+    try:
+        return "graphs" in _read_json(path / "config.json")
+    except ModelFolderError:
+        return False
+
+
+def copy_for_change(path: Path) -> Path:
+    """A copy of the folder beside it, to be changed, sealed and put in place."""
+    building = path.with_name(f".{path.name}.new")
+    shutil.rmtree(building, ignore_errors=True)
+    shutil.copytree(path, building)
+    return building
+
+
+def set_in_config(path: Path, key: str, value: object) -> None:
+    """Change one key of a folder's config; None takes it out."""
+    config = {**_read_json(path / "config.json"), key: value}
+    _write_json(path / "config.json", {name: kept for name, kept in config.items() if kept is not None})
+
+
+def seal(path: Path) -> None:
+    """Write the checksums of what is in the folder."""
+    files = {file.name: sha256(file) for file in sorted(path.iterdir()) if file.name != "checksums.json"}
+    _write_json(path / "checksums.json", {"files": files})
+
+
+def put_in_place(building: Path, path: Path) -> None:
+    """Rename a complete folder to `path`; an older one there stays what it is until then."""
+    old = path.with_name(f".{path.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
         path.rename(old)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
-from platformdirs import user_data_path
 
 from chatbot.access import Access, Limits
 from chatbot.errors import UsageError
@@ -256,8 +255,11 @@ class Settings:
 
 def home() -> Path:
     """`CHATBOT_HOME`, else the platform's folder for user data; created on first use by whoever writes there."""
-    value = os.environ.get("CHATBOT_HOME")
-    return Path(value).expanduser().absolute() if value else user_data_path("familect", appauthor=False)
+    if value := os.environ.get("CHATBOT_HOME"):
+        return Path(value).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("familect", appauthor=False)
 
 
 def database_url() -> str:

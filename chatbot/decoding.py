@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 S = TypeVar("S")
+_FEW_DOZEN = 64
 Scores = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
@@ -169,9 +170,12 @@ def _widest(logits_RV: Scores, total_R: Scores, before: Sequence[float], count: 
     """The `count` likeliest (row, token), best first. Each row can end once, so 2 beams of them fill a beam."""
     sums_RV = logits_RV + (np.array(before) - total_R).astype(np.float32)[:, None]
     flat = sums_RV.ravel()
-    count = min(count, len(flat))
-    best = np.argpartition(flat, -count)[-count:]
-    best = best[np.lexsort((best, -flat[best]))]
+    # The largest of each few dozen first, a tenth of the time: what is above the `count`-th of those is enough.
+    whole = len(flat) // _FEW_DOZEN * _FEW_DOZEN
+    largest = np.concatenate((flat[:whole].reshape(-1, _FEW_DOZEN).max(axis=1), flat[whole:]))
+    floor = np.partition(largest, -count)[-count] if count < len(largest) else -np.inf
+    best = np.flatnonzero(flat >= floor)
+    best = best[np.lexsort((best, -flat[best]))][:count]
     return [divmod(int(i), logits_RV.shape[1]) for i in best if flat[i] > -np.inf]
 
 

@@ -8,28 +8,31 @@ A history is oldest first, speakers alternating, and ends with what the bot said
 
 from __future__ import annotations
 
-import asyncio
+import importlib.util
 import logging
 import os
+import platform
+import re
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from chatbot.checkpoint import KNOWN_FILE
+from chatbot.checkpoint import KNOWN_FILE, has_graphs
 from chatbot.config import home
 from chatbot.errors import ModelFolderError
 from chatbot.guard import GuardedEngine
 from chatbot.known import KnownExchanges
 from chatbot.messages import Reply
 from chatbot.registry import Registry
-from chatbot.retrieval import RetrievalEngine
 from chatbot.rules import Rules
-from chatbot.seq2seq import Seq2SeqEngine
+from chatbot.seq2seq import Seq2SeqEngine, TextRuntime
 from chatbot.text import clean
 
 _log = logging.getLogger(__name__)
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's driver, the same within WSL, AMD's
 
 
 class Engine(Protocol):
@@ -129,6 +132,8 @@ class LiveEngine:
         options: Mapping[str, object] | None = None,
     ) -> Reply:
         """Answer with the live model."""
+        import asyncio
+
         current = self._follow()
         # Shielded: one caller who gives up must not cancel the loading for the others.
         engine = current.result() if current.done() else await asyncio.shield(asyncio.wrap_future(current))
@@ -189,9 +194,7 @@ def load_engine(
     """
 
     def open_model(folder: Path, model_id: str) -> Engine:
-        from chatbot.runtime import TorchRuntime
-
-        runtime = TorchRuntime(folder, device, model_id)  # first: it checks the folder's checksums
+        runtime = _open_runtime(folder, device, model_id)  # first: it checks the folder's checksums
         known = folder / KNOWN_FILE
         exchanges = KnownExchanges(known) if known.exists() else None
         return Seq2SeqEngine(runtime, exchanges, settings=settings, seed=seed, unfit=unfit)
@@ -204,13 +207,36 @@ def load_engine(
     return GuardedEngine(_open(model, open_model), rules)
 
 
+def _open_runtime(folder: Path, device: str, model_id: str) -> TextRuntime[Any]:
+    """Without torch where the folder can do without and no accelerator is wanted or there."""
+    if (device == "cpu" or (device == "auto" and not accelerated())) and has_graphs(folder):
+        from chatbot.runtime_onnx import OnnxRuntime
+
+        return OnnxRuntime(folder, model_id)
+    from chatbot.runtime import TorchRuntime
+
+    return TorchRuntime(folder, device, model_id)
+
+
+def accelerated() -> bool:
+    """Whether torch may find something faster than the CPU, told from files: importing it takes a second."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if not any(Path(path).exists() for path in _ACCELERATORS):
+        return False
+    found = importlib.util.find_spec("torch")
+    build = Path(found.origin).with_name("version.py").read_text("utf-8") if found and found.origin else ""
+    return bool(re.search(r"^(cuda|hip)\b[^=]*= *['\"]", build, re.MULTILINE))
+
+
 def _open(model: str | Path | None, open_model: Callable[[Path, str], Engine]) -> Engine:
     if model == "echo":
         return EchoEngine()
-    if model == "retrieval":
-        return RetrievalEngine()
-    if isinstance(model, str) and model.startswith("retrieval:"):
-        return RetrievalEngine([Path(os.path.expanduser(model.removeprefix("retrieval:")))])
+    if isinstance(model, str) and (model == "retrieval" or model.startswith("retrieval:")):
+        from chatbot.retrieval import RetrievalEngine
+
+        _, named, path = model.partition(":")
+        return RetrievalEngine([Path(os.path.expanduser(path))]) if named else RetrievalEngine()
     registry = Registry(home())
     if model is None:
         return LiveEngine(registry, open_model)

@@ -5,7 +5,6 @@ Before the engine: crisis and hostility are answered by hand. After it: a reply 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +47,8 @@ class GuardedEngine:
         options: Mapping[str, object] | None = None,
     ) -> Reply:
         """A rule's answer, or the engine's if no rule objects to that. The rules read in a thread, off the loop."""
+        import asyncio
+
         hit = await asyncio.to_thread(self._rules.before, text)
         if hit is not None:
             return _said(hit)

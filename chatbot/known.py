@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from zlib import crc32
 
-import zstandard
-
 from chatbot.errors import UsageError
+from chatbot.generic import is_generic
 from chatbot.knownindex import Asked, Found, KnownIndex, Place
-from chatbot.matching import compared, gist, kindred, wording
+from chatbot.matching import compared, gist, kind, kindred, wording
 from chatbot.text import clean, is_chinese
 
 INDEX_FILE = "known.npz"  # beside the dialogue file
 _LONGEST_QUESTION = 300  # characters: a longer line is nobody's known question
-_LEAST_SIMILAR = 0.35  # of a neighbour, from 0 to 1
+_LEAST_SIMILAR = 0.4  # of a neighbour, from 0 to 1
+_OF_ANOTHER_KIND = 0.8  # of the similarity is left, where a line that tells meets one that asks
 # Similarity of a question that is answered as known; docs/decisions/replies.md tells how it was found.
 _NEARLY_THE_SAME, _NEARLY_THE_SAME_ZH = 0.85, 0.74
 _SURE = 0.95  # what such a similarity is at most: the same words are surer
@@ -91,10 +91,25 @@ class KnownExchanges:
 
     def neighbours(self, history: Sequence[str], text: str, count: int) -> list[KnownReply]:
         """Replies to first lines similar to `text`, `count` at most, the nearest first, none that was given before."""
+        text = text[-_LONGEST_QUESTION:]
+        if is_generic(text):
+            return []  # "why?" leans on what was said before
         given = {compared(turn) for turn in history[-1::-2]}
-        found = self._index.similar(text[-_LONGEST_QUESTION:], 2 * count)
-        replies = [self._reply(one) for one in found if one.similarity >= _LEAST_SIMILAR]
-        return [reply for reply in replies if compared(reply.text) not in given][:count]
+        replies = []
+        for one in self._index.similar(text, 3 * count):
+            likeness = one.similarity * (1 if self._is_of_a_kind(text, one.place) else _OF_ANOTHER_KIND)
+            reply = self._reply(replace(one, similarity=likeness))
+            if likeness >= _LEAST_SIMILAR and compared(reply.text) not in given:
+                replies.append(reply)
+        return sorted(replies, key=lambda reply: -reply.similarity)[:count]
+
+    def _is_of_a_kind(self, text: str, place: Place) -> bool:
+        """Whether the way to say it that comes nearest to `text` asks where that asks, and tells where it tells."""
+        from rapidfuzz import fuzz
+
+        dialogue, wanted = self._dialogue(place), compared(text)
+        nearest = max((dialogue.turns[0], *dialogue.also), key=lambda form: fuzz.ratio(compared(form), wanted))
+        return kind(nearest) == kind(text)
 
     def _kindred(self, text: str) -> Iterator[Found]:
         """First lines that say nearly the same with other words, the nearest first."""
@@ -142,6 +157,8 @@ class KnownExchanges:
 
 def dialogues(path: Path) -> Iterator[KnownDialogue]:
     """Each line of a JSONL file, plain or .zst."""
+    import zstandard  # in the function: answering from an index does without
+
     try:
         packed = path.suffix == ".zst"
         with io.BufferedReader(zstandard.open(path, "rb")) if packed else path.open("rb") as lines:

@@ -19,8 +19,6 @@ from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
-from rapidfuzz import process
-from rapidfuzz.distance import OSA
 
 from chatbot.matching import compared, forms, gist, wording
 from chatbot.text import is_chinese
@@ -28,6 +26,8 @@ from chatbot.text import is_chinese
 _VERSION = 1
 _ANYWHERE = "\0"  # the place of a question that is known wherever it comes up
 _SHORTEST_SLIP = 5  # letters of a word in which a slip is mended
+_NEARLY_AS_RARE = 0.7  # share of the weight of the rarest word
+_BESIDE_THE_POINT = 0.6
 _ARRAYS = ("keys", "lines", "turns", "words", "spelt", "terms", "starts", "posts", "norms", "firsts")
 
 
@@ -83,20 +83,25 @@ class KnownIndex:
                     yield Found(place, similarity)
 
     def similar(self, text: str, count: int) -> list[Found]:
-        """The `count` first lines that share the most telling words with `text`: cosine of idf weights."""
+        """The `count` first lines that share the most telling words with `text`: cosine of idf weights.
+
+        One that lacks the rarest word, or one nearly as rare, is about something else, and counts for less.
+        """
         total = len(self.firsts)
-        sums = np.zeros(total, dtype=np.float32)
-        norm = 0.0
+        sums, rarest = np.zeros(total, dtype=np.float32), np.zeros(total, dtype=np.float32)
+        norm = most = 0.0
         for term in set(map(_hash, _terms(self.gist(text)))):
             row = int(np.searchsorted(self.terms, np.uint64(term)))
             here = row < len(self.terms) and int(self.terms[row]) == term
             posts = self.posts[self.starts[row] : self.starts[row + 1]] if here else self.posts[:0]
             weight = math.log((total + 1) / (len(posts) + 1)) ** 2
-            norm += weight
+            norm, most = norm + weight, max(most, weight)
             sums[posts] += weight
+            rarest[posts] = np.maximum(rarest[posts], weight)
         if not norm or not total:
             return []
         sums /= np.sqrt(np.float32(norm)) * self.norms
+        sums[rarest < _NEARLY_AS_RARE * most] *= _BESIDE_THE_POINT
         best = np.argpartition(-sums, min(count, total - 1))[:count]
         best = best[np.lexsort((best, -sums[best]))]
         return [Found(Place(int(self.firsts[i]), 0), float(sums[i])) for i in best if sums[i] > 0]
@@ -114,6 +119,9 @@ class KnownIndex:
         """The known word that `word` was meant to be, or `word`: one slip, two in a long word."""
         if len(word) < _SHORTEST_SLIP or not word.isascii() or not word.isalpha() or self._knows(word):
             return word
+        from rapidfuzz import process  # in the function: most words are known
+        from rapidfuzz.distance import OSA
+
         if not self._vocabulary:
             self._vocabulary.append(self.spelt.tobytes().decode().split("\n"))
         slips = 1 if len(word) < 8 else 2

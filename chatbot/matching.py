@@ -47,7 +47,7 @@ kk:ok|n:and|nd:and|d:the|da:the|b:be|wanna:want to|gonna:going to|gotta:have to|
 dunno:do not know|idk:i do not know|tryna:trying to|pls:please|plz:please|plss:please|thx:thanks|tnx:thanks
 thnx:thanks|thks:thanks|ty:thanks|tysm:thanks|bc:because|cuz:because|cos:because|coz:because|abt:about|rn:now
 tmr:tomorrow|tmrw:tomorrow|bf:boyfriend|gf:girlfriend|bff:best friend|bday:birthday|fav:favorite|fave:favorite
-favourite:favorite|colour:color|mum:mother|mom:mother|mommy:mother|mummy:mother|mama:mother|dad:father|daddy:father
+favourite:favorite|colour:color|mum:mother|mom:mother|moms:mothers|mums:mothers|dads:fathers|mommy:mother|mummy:mother|mama:mother|dad:father|daddy:father
 papa:father|kids:children|kid:child|tv:television|telly:television|movie:film|movies:film|hi:hello|hey:hello
 heya:hello|hiya:hello|hai:hello|helo:hello|hii:hello|yo:hello|howdy:hello|yeah:yes|yea:yes|yep:yes|yup:yes|yh:yes
 nope:no|nah:no|nop:no|goodbye:bye|cya:bye|byebye:bye|gn:good night|goodnight:good night|gm:good morning
@@ -153,6 +153,18 @@ def _decisive() -> frozenset[str]:
     return frozenset(map(_stem, _DECISIVE))
 
 
+def kind(text: str) -> str:
+    """What a line is: one that asks, one that wants something done, or one that tells."""
+    line = compared(text)
+    if is_chinese(line):
+        asks = _ZH_ASKS.search(line) or text.rstrip().endswith(("?", "？"))
+        return "asks" if asks else "wants" if _ZH_WANTS.match(line) else "tells"
+    words = _english_words(line)
+    if words and words[0] in _ORDERS:
+        return "wants"
+    return "asks" if (words and words[0] in _ASKING) or text.rstrip().endswith("?") else "tells"
+
+
 def gist(text: str, correct: Callable[[str], str] | None = None) -> str:
     """The words that carry a line, in their order, behind "?" if it asks; `wording` where too little is left.
 
@@ -241,6 +253,8 @@ _ZH_LIGHT = re.compile(
 
 _ZH_SMALL = frozenset("我你他她它好是的不没在有对嗯哦啊要会能行去来说讲写") | {""}
 _ZH_DECISIVE = re.compile(r"[?不没别无什怎谁哪几多少你我他她它想要会]|[0-9]+")
+_ZH_ASKS = re.compile(r"[吗么]$|什么|怎么|啥|咋|谁|哪|几[点个天岁]|多少|多[大久高远]|如何|为何|(.)[不没]\1|还是")
+_ZH_WANTS = re.compile("^(?:请|帮我|给我?|再)?[讲说唱写来推教介聊猜夸]")
 _ZH_ORDER = re.compile("^(?:请|再)?[讲说唱写来推教介给帮]")
 
 

@@ -44,7 +44,7 @@ class DecodingOptions:
     known: bool = True  # a question that the model folder knows nearly word for word gets its reply undecoded
     rank: bool = False  # choose among all candidates, of draws and of the beam, by `chatbot.ranking`
     reverse_weight: float = 0.4  # in ranking, of how well the reply leads back to what was said; 0: not asked
-    prior_weight: float = 0.3  # in ranking, of what is taken off for a reply that is likely anywhere; 0: not asked
+    prior_weight: float = 0.15  # in ranking, of what is taken off for a reply that is likely anywhere; 0: not asked
     neighbours: int = 0  # in ranking, known replies to similar questions that join as candidates
 
     def __post_init__(self) -> None:

@@ -9,17 +9,20 @@ after Li et al. 2016 (arXiv 1510.03055), sections 4.2.1 (anti-language model) an
 `length_penalty`. The net itself gives log p(x|y), read behind the marker `reversed`, and log p(y), read behind the
 bare marker that it answers under. A net that was not trained with that marker has neither. It knows no torch.
 
+Of a reply that was written by hand for a similar question, log p(y|x) would say little: a small net finds unlikely all
+that it would not say itself. Its first term is that of the net's best candidate, and more or less by how far the
+similarity of the questions is above or below what is near enough.
+
 Shape letters: N rows, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from rapidfuzz import fuzz
 
 from chatbot.decoding import Runtime, length_penalty, log_total
 from chatbot.generic import is_generic
@@ -28,6 +31,8 @@ from chatbot.options import DecodingOptions
 from chatbot.text import is_chinese
 
 S = TypeVar("S")
+_Pair = tuple[tuple[int, ...], tuple[int, ...]]  # a source and a target
+_Values = Mapping[_Pair, float]  # their log-probabilities
 _FINALISTS = 8  # candidates for which the other two likelihoods are worked out
 _LONGEST_QUESTION = 24  # tokens of what was said that a reply has to lead back to
 # In the unit of the score, nats a token: what lies a whole nat behind is hardly ever the better reply.
@@ -35,13 +40,14 @@ _GENERIC = 0.6
 _COPY = 3.0  # times how near it comes to what the person said
 _REPEATED = 4.0  # times how near it comes to what the bot has said in this talk
 _OTHER_LANGUAGE = 2.0
-_NEIGHBOUR = 2.0  # times how far the question falls short of being the known one
+_NEIGHBOUR = 8.0  # times how far the similarity of the question is above what is near enough
+_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.55, 0.46  # lines of Chinese share fewer pairs of characters than others share words
 _ALIKE_FROM = 0.6  # similarity of two lines, from 0 to 1, at which one begins to be a copy of the other
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A reply that may be said. One that did not come from the net has no `log_prob` yet.
+    """A reply that may be said. From the net it comes with its `log_prob`.
 
     A neighbour is what stands in the dialogue `neighbour` behind a question of this `similarity`.
     """
@@ -82,21 +88,21 @@ def rank(
     All that is left to score of all of them goes through one batch.
     """
     finals = [_finalists(contest) for contest in contests]
-    pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    pairs: list[_Pair] = []
     for contest, final in zip(contests, finals, strict=True):
         for candidate in final:
             pairs += _pairs(contest, candidate, markers)
     values = dict(zip(pairs, log_probs(runtime, pairs), strict=True))
     winners = []
     for contest, final in zip(contests, finals, strict=True):
-        scores = [_score(contest, candidate, markers, values) for candidate in final]
+        scores = _scores(contest, final, markers, values)
         order = sorted(range(len(final)), key=lambda place: -scores[place])
         best = next((place for place in order if not unfit(final[place].text)), order[0])
         winners.append((final[best], scores[best]))
     return winners
 
 
-def log_probs(runtime: Runtime[S], pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[float]:
+def log_probs(runtime: Runtime[S], pairs: Sequence[_Pair]) -> list[float]:
     """log p(target, end mark | source) of each (source, target), a step of the runtime for each place of a token."""
     if not pairs:
         return []
@@ -130,37 +136,42 @@ def _finalists(contest: Contest) -> list[Candidate]:
     return drawn[:_FINALISTS] + [candidate for candidate in unique if candidate.log_prob is None]
 
 
-def _pairs(contest: Contest, candidate: Candidate, markers: Markers) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    pairs = [(tuple(contest.source), candidate.tokens)] if candidate.log_prob is None else []
+def _pairs(contest: Contest, candidate: Candidate, markers: Markers) -> list[_Pair]:
+    pairs = []
     if markers.reversed is not None and contest.options.reverse_weight:
         pairs.append(_backwards(contest, candidate, markers.reversed, markers.bot))
-    if markers.reversed is not None and contest.options.prior_weight:
+    if markers.reversed is not None and contest.options.prior_weight and candidate.log_prob is not None:
         pairs.append(((markers.voice,), candidate.tokens))
     return pairs
 
 
-def _backwards(
-    contest: Contest, candidate: Candidate, marker: int, bot: int
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _backwards(contest: Contest, candidate: Candidate, marker: int, bot: int) -> _Pair:
     return (marker, bot, *candidate.tokens), tuple(contest.text_ids[:_LONGEST_QUESTION])
 
 
-def _score(
-    contest: Contest,
-    candidate: Candidate,
-    markers: Markers,
-    values: dict[tuple[tuple[int, ...], tuple[int, ...]], float],
-) -> float:
-    forward = candidate.log_prob
-    if forward is None:
-        forward = values[tuple(contest.source), candidate.tokens]
-    score = 0.0
+def _scores(contest: Contest, final: Sequence[Candidate], markers: Markers, values: _Values) -> list[float]:
+    forward = [_forward(contest, candidate, markers, values) for candidate in final]
+    near_enough = _NEAR_ENOUGH_ZH if is_chinese(contest.text) else _NEAR_ENOUGH
+    best = max((value for value in forward if value is not None), default=0.0)
+    scores = []
+    for candidate, value in zip(final, forward, strict=True):
+        if value is None:
+            value = best + _NEIGHBOUR * (candidate.similarity - near_enough)
+        if markers.reversed is not None and contest.options.reverse_weight:
+            pair = _backwards(contest, candidate, markers.reversed, markers.bot)
+            value += contest.options.reverse_weight * values[pair] / (len(pair[1]) + 1)
+        scores.append(value - _penalty(contest, candidate))
+    return scores
+
+
+def _forward(contest: Contest, candidate: Candidate, markers: Markers, values: _Values) -> float | None:
+    """How much likelier it is here than anywhere; None for what did not come from the net."""
+    if candidate.log_prob is None:
+        return None
+    log_prob = candidate.log_prob
     if markers.reversed is not None and contest.options.prior_weight:
-        forward -= contest.options.prior_weight * values[(markers.voice,), candidate.tokens]
-    if markers.reversed is not None and contest.options.reverse_weight:
-        pair = _backwards(contest, candidate, markers.reversed, markers.bot)
-        score = contest.options.reverse_weight * values[pair] / (len(pair[1]) + 1)
-    return score + _normalised(contest, candidate, forward) - _penalty(contest, candidate)
+        log_prob -= contest.options.prior_weight * values[(markers.voice,), candidate.tokens]
+    return _normalised(contest, candidate, log_prob)
 
 
 def _normalised(contest: Contest, candidate: Candidate, log_prob: float) -> float:
@@ -173,10 +184,11 @@ def _penalty(contest: Contest, candidate: Candidate) -> float:
     penalty = _COPY * _nearness(line, compared(contest.text))
     penalty += _REPEATED * max((_nearness(line, compared(turn)) for turn in contest.said), default=0.0)
     penalty += _GENERIC * is_generic(candidate.text)
-    penalty += _OTHER_LANGUAGE * (is_chinese(candidate.text) != is_chinese(contest.text))
-    return penalty + _NEIGHBOUR * (1 - candidate.similarity)
+    return penalty + _OTHER_LANGUAGE * (is_chinese(candidate.text) != is_chinese(contest.text))
 
 
 def _nearness(line: str, other: str) -> float:
     """How much of a copy: 0 for lines with little in common, 1 for the same."""
+    from rapidfuzz import fuzz  # in the function: not every reply is ranked
+
     return max(0.0, fuzz.ratio(line, other) / 100 - _ALIKE_FROM) / (1 - _ALIKE_FROM)

@@ -5,12 +5,13 @@ In goes any string, out comes a `View` of bounded length on which `chatbot.rules
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from chatbot.literals import Expression
 
 # Longer texts are read at both ends only, this many characters each: time stays bounded whatever is sent.
 _EDGE_CHARS = 1536
@@ -34,9 +35,6 @@ _MAX_READINGS = 50  # of one disguised word
 _LONGEST_WORD = 16  # letters, among those spelled out
 NEEDS = {"en": re.compile("[a-z]"), "zh": re.compile(f"[{HAN}]"), "raw": re.compile("[@/.0-9]")}
 
-# Compiled when first needed: all of them together would take longer than the rest of the start.
-compiled = functools.cache(re.compile)
-
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -53,7 +51,7 @@ class Reader:
     lookalikes: Mapping[int, str]
     vocabulary: frozenset[str]
     spellings: Mapping[str, str]
-    harmless: Mapping[str, str]
+    harmless: Mapping[str, Expression]
 
     def read(self, text: str) -> View:
         """Fold a text of any length into a view of bounded length."""
@@ -66,7 +64,7 @@ class Reader:
         words = _HAN_GAP.sub("", " ".join(self._words(_TOKEN.findall(_SENTENCE_END.sub(" | ", bare)))))
         for key, expression in self.harmless.items():
             if NEEDS[key].search(words):
-                words = compiled(expression).sub("|", words)
+                words = expression.replaced(words, "|")
         return View(raw, words)
 
     def _words(self, tokens: Iterable[str]) -> Iterable[str]:

@@ -18,7 +18,8 @@ from pathlib import Path
 import yaml
 
 from chatbot.errors import UsageError
-from chatbot.reading import NEEDS, Reader, View, compiled
+from chatbot.literals import Expression
+from chatbot.reading import NEEDS, Reader, View
 
 _LANGUAGES = ("en", "zh")
 _SECTIONS = ("lookalikes", "spellings", "words", "harmless", "before", "after")
@@ -100,14 +101,14 @@ class _Rule:
     """Expressions by what they read ("en" and "zh" the words, "raw" the raw text), replies by language."""
 
     name: str
-    expressions: Mapping[str, str]
+    expressions: Mapping[str, Expression]
     replies: Mapping[str, Sequence[str]]
 
     def matches(self, view: View) -> bool:
         """Whether any expression is found."""
         for key, expression in self.expressions.items():
             text = view.raw if key == "raw" else view.words
-            if NEEDS[key].search(text) and compiled(expression).search(text):
+            if NEEDS[key].search(text) and expression.matches(text):
                 return True
         return False
 
@@ -122,27 +123,31 @@ class _Grammar:
     def __init__(self, check: bool) -> None:
         self.vocabulary: set[str] = set()
         self._named = dict(_BUILT_IN_WORDS)
+        self._lists: dict[str, Expression] = {}
         self._check = check
 
     def add_words(self, name: str, patterns: object) -> None:
         """Give a list of words a name; lists added later may use it."""
-        self._named[name] = f"(?:{self._either(patterns, f'words, {name!r}')})"
+        self._lists[name] = self._either("(?:%s)", patterns, f"words, {name!r}")
+        self._named[name] = self._lists[name].source
 
-    def expressions(self, fields: Mapping[str, object], where: str) -> dict[str, str]:
+    def expressions(self, fields: Mapping[str, object], where: str) -> dict[str, Expression]:
         """One expression a key ("en", "zh" or "raw") for its list of patterns."""
         found = {}
         for key, wrapper in _WRAPPERS.items():
             if key in fields:
-                found[key] = wrapper % self._either(fields[key], f"{where}, {key}", raw=key == "raw")
+                found[key] = self._either(wrapper, fields[key], f"{where}, {key}", raw=key == "raw")
                 try:
                     if self._check:
-                        compiled(found[key])
+                        found[key].compiled()
                 except (re.error, OverflowError, RecursionError) as fault:
                     raise _BrokenRulesError(f"{where}, {key}: a pattern is no regular expression: {fault}") from None
         return found
 
-    def _either(self, patterns: object, where: str, raw: bool = False) -> str:
-        return "|".join(self._expression(pattern, where, raw) for pattern in _texts(patterns, where))
+    def _either(self, wrapper: str, patterns: object, where: str, raw: bool = False) -> Expression:
+        texts = _texts(patterns, where)
+        sources = [self._expression(text, where, raw) for text in texts]
+        return Expression(wrapper, sources, () if raw else texts, self._lists)
 
     def _expression(self, pattern: str, where: str, raw: bool) -> str:
         if _UNBOUNDED.search(pattern):

@@ -1,6 +1,7 @@
-"""A model folder behind the two functions that decoding needs, served by torch: numpy in, numpy out.
+"""A model folder behind the functions that decoding needs, served by torch: numpy in, numpy out.
 
-The one file on the reply path that imports torch. It knows no text and no search. Calls must not overlap: one
+For GPUs, and for folders without graphs (`chatbot.runtime_onnx` serves the others on a CPU). The one file on the reply
+path that imports torch. It knows no text and no search. Calls must not overlap: one
 thread drives a runtime (`chatbot.batching` sees to that); the state of a request is handed in and out.
 """
 
@@ -42,6 +43,8 @@ class TorchRuntime:
 
     When CUDA runs out of memory, the model moves to the CPU for good, one warning is logged, and the call is answered.
     """
+
+    workers = 1
 
     def __init__(self, folder: Path, device: str = "auto", model_id: str | None = None) -> None:
         self.device = choose_device(device)

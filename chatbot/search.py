@@ -86,16 +86,19 @@ class SearchRecords(Records):
             pass  # Read-only, full or locked: what the index lacks is read instead.
 
     def _conditions(self, connection: Connection, wanted: Wanted) -> Iterator[ColumnElement[bool]]:
-        m, platform = t.message, wanted.platform
+        m = t.message
+        platform, chat, person = (
+            None if name is None else storable(name) for name in (wanted.platform, wanted.chat, wanted.person)
+        )
         if platform is not None:
             yield t.chat.c.platform == platform
-        if wanted.chat is not None:
-            here = or_(t.chat.c.name == wanted.chat, t.chat.c.key.startswith(wanted.chat, autoescape=True))
-            yield here if platform is None else or_(here, t.chat.c.key == self._chat_key(platform, wanted.chat))
-        if wanted.person is not None:
-            who = t.person.c.key.startswith(wanted.person, autoescape=True)
+        if chat is not None:
+            here = or_(t.chat.c.name == chat, t.chat.c.key.startswith(chat, autoescape=True))
+            yield here if platform is None else or_(here, t.chat.c.key == self._chat_key(platform, str(wanted.chat)))
+        if person is not None:
+            who = t.person.c.key.startswith(person, autoescape=True)
             if platform is not None:
-                who = or_(who, t.person.c.id == self._person_id(connection, platform, wanted.person))
+                who = or_(who, t.person.c.id == self._person_id(connection, platform, str(wanted.person)))
             people = select(t.person.c.id).where(who)
             theirs = select(m.c.id).where(m.c.person_id.in_(people))
             yield or_(m.c.person_id.in_(people), and_(m.c.role == "bot", m.c.reply_to_id.in_(theirs)))

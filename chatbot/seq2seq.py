@@ -38,6 +38,7 @@ class TextRuntime(Runtime[S], Protocol[S]):
     model_id: str
     tokenizer: Tokenizer
     config: Mapping[str, Any]
+    workers: int  # threads that may use it at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,8 @@ class Seq2SeqEngine(Generic[S]):
         self._known = known
         self._seed = seed
         self._options(None, None)  # settings that make no sense are refused now, not at the first message
-        self._worker = BatchWorker(
-            partial(_decode, runtime, self._source, unfit)
-        )  # not a bound method: no reference circle holds a model
+        # Not a bound method: no reference circle holds a model.
+        self._worker = BatchWorker(partial(_decode, runtime, self._source, unfit), workers=runtime.workers)
 
     async def reply(
         self,

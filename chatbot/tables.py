@@ -28,8 +28,10 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
+_ERASED = text("deleted_at IS NOT NULL")
 MODEL_STATES = ("candidate", "shadow", "serving", "retired", "tainted")
 
 
@@ -71,8 +73,8 @@ def _reference(name: str, target: str, *, nullable: bool = False, index: bool = 
     return Column(name, Integer, ForeignKey(f"{target}.id"), nullable=nullable, index=index)
 
 
-def _moment(name: str, *, nullable: bool = False, index: bool = False) -> Column[datetime]:
-    return Column(name, UtcDateTime, nullable=nullable, index=index)
+def _moment(name: str, *, nullable: bool = False) -> Column[datetime]:
+    return Column(name, UtcDateTime, nullable=nullable)
 
 
 chat = Table(
@@ -126,7 +128,7 @@ message = Table(
     Column("context_start", Integer, nullable=False),
     _moment("created_at"),
     _moment("edited_at", nullable=True),
-    _moment("deleted_at", nullable=True, index=True),
+    _moment("deleted_at", nullable=True),
     Column("engine", String(32)),
     # No foreign key: the shipped model and the echo have no row in `model`.
     Column("model_id", String(255)),
@@ -139,6 +141,8 @@ message = Table(
     Column("delivery", String(16)),
     UniqueConstraint("chat_id", "platform_message_id"),
     Index(None, "chat_id", "id"),
+    # Of erased rows alone. With the others in it, SQLite may take it for the way to a chat's rows that are not erased.
+    Index(None, "deleted_at", sqlite_where=_ERASED, postgresql_where=_ERASED),
     CheckConstraint("role IN ('user', 'bot')", name="role"),
     CheckConstraint("delivery IN ('pending', 'sending', 'sent', 'failed', 'unknown')", name="delivery"),
 )

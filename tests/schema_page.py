@@ -73,7 +73,9 @@ def _rules(table: Table) -> Iterator[str]:
         if isinstance(constraint, CheckConstraint):
             yield f"- check: `{constraint.sqltext}`"
     for index in table.indexes:
-        yield f"- index: {', '.join(f'`{column.name}`' for column in index.columns)}"
+        where = index.dialect_options["postgresql"]["where"]
+        condition = "" if where is None else f" where `{where}`"
+        yield f"- index: {', '.join(f'`{column.name}`' for column in index.columns)}{condition}"
 
 
 if __name__ == "__main__":

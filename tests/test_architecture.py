@@ -23,10 +23,13 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
         "chatbot.model",
         "chatbot.model.",
         "chatbot.checkpoint",
+        "chatbot.exporting",
         "chatbot.runtime",
         "training.",
         "chatbot.cli.learn",
     ),
+    "onnx": ("chatbot.graphs",),
+    "onnxruntime": ("chatbot.runtime_onnx",),
     "safetensors": ("chatbot.checkpoint", "training.run", "training.trainer"),
     "tokenizers": ("chatbot.tokenizer", "chatbot.sides"),
     "sqlalchemy": (
@@ -52,20 +55,34 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "telegram": ("adapters.telegram", "adapters.telegram_"),
     "discord": ("adapters.discord", "adapters.discord_"),
     "aiohttp": ("adapters.telegram_", "adapters.discord_"),
-    "rapidfuzz": ("chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
-    "matplotlib": ("training.plot",),
+    "rapidfuzz": ("chatbot.known", "chatbot.knownindex", "chatbot.ranking", "chatbot.retrieval", "training.talk"),
+    "matplotlib": ("training.plot", "training.attentionmap"),
     "tqdm": ("chatbot.cli.learn", "chatbot.cli.lint"),
-    "numpy": ("chatbot.decoding", "chatbot.knownindex", "chatbot.ranking", "chatbot.runtime", "training."),
+    "numpy": (
+        "chatbot.decoding",
+        "chatbot.graphs",
+        "chatbot.exporting",
+        "chatbot.knownindex",
+        "chatbot.ranking",
+        "chatbot.runtime",
+        "chatbot.runtime_onnx",
+        "training.",
+    ),
 }
 # These may import the library only inside a function: importing the module must stay cheap.
 INSIDE_FUNCTIONS = {
     ("chatbot.checkpoint", "torch"),
     ("chatbot.checkpoint", "safetensors"),
     ("chatbot.config", "sqlalchemy"),
+    ("chatbot.config", "platformdirs"),
+    ("chatbot.knownindex", "rapidfuzz"),
+    ("chatbot.ranking", "rapidfuzz"),
+    ("chatbot.runtime_onnx", "onnxruntime"),
     ("chatbot.cli.learn", "torch"),
     ("chatbot.cli.learn", "tqdm"),
     ("chatbot.cli.lint", "tqdm"),
     ("training.plot", "matplotlib"),
+    ("training.attentionmap", "matplotlib"),
 }
 PRINTERS = ("chatbot.cli", "adapters.terminal", "adapters.streams")
 
@@ -162,7 +179,8 @@ def test_adapters_know_only_the_border() -> None:
 def test_the_store_and_the_model_do_not_know_each_other() -> None:
     """Nothing of layer 3 and 4 that serves models imports the store, and the other way round."""
     store = {name for name in FILES if "sqlalchemy" in imports_of_libraries(name)} - {"chatbot.config"}
-    model = {f"chatbot.{n}" for n in ("model", "decoding", "checkpoint", "registry", "runtime", "seq2seq", "engine")}
+    model = {f"chatbot.{n}" for n in ("model", "decoding", "checkpoint", "registry", "seq2seq", "engine")}
+    model |= {f"chatbot.{n}" for n in ("graphs", "exporting", "runtime", "runtime_onnx")}
     assert store
     assert model <= set(FILES)
     for name in store:
@@ -227,7 +245,7 @@ def test_only_the_command_line_and_the_terminal_print() -> None:
 def test_help_loads_no_library() -> None:
     """`chatbot --help` and `import chatbot` import neither torch nor anything else that is slow."""
     heavy = {"torch", "sqlalchemy", "alembic", "tokenizers", "matplotlib", "numpy", "prompt_toolkit", "safetensors"}
-    heavy |= {"telegram", "discord", "aiohttp", "httpx"}
+    heavy |= {"telegram", "discord", "aiohttp", "httpx", "onnx", "onnxruntime"}
     code = (
         "import sys, chatbot\n"
         "from chatbot.cli import main\n"

@@ -225,7 +225,7 @@ def test_config_that_is_wrong(text: str | bytes | None, wanted: str, home: Path,
         home.mkdir()
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
 
-    for arguments in (["stats"], ["reply", "hi", "--model", "echo"], ["chat", "--model", "echo"]):
+    for arguments in (["stats", "--learnable"], ["reply", "hi", "--model", "echo"], ["chat", "--model", "echo"]):
         done = run_here(capsys, *arguments)
         assert (done.code, done.out) == (2, "")
         assert str(file) in done.complaint

@@ -20,10 +20,15 @@ _ROOT = Path(__file__).resolve().parent.parent
 _ROWS = {
     "reply": [
         "textbook",
-        "`decode`.*greedy",
-        "`Seq2SeqEngine.reply_sync`",
-        "`decode`.*beam 5",
-        "`Seq2SeqEngine.reply`",
+        "ours, torch, greedy",
+        "ours, graphs in 8 bits, greedy",
+        "ours, text in and out, greedy $",
+        "ours, graphs in `fine`, greedy",
+        "ours, torch, beam 5",
+        "ours, graphs in 8 bits, beam 5",
+        "ours, text in and out, greedy, batching",
+        "ours, this model",
+        "ours, the shipped model",
     ],
     "train": ["textbook", "the same loop on our batches", "ours, full softmax, fp32", "ours, sampled softmax, fp32"],
     "start": [

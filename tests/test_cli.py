@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 from running import Done, command, rows, run, run_here
 
-from chatbot.cli import main
+from chatbot.cli import _GROUPS, build_parser, main
 from chatbot.errors import ModelFolderError
 
 # Every command asked for its help in one process: what it printed, and which heavy modules were loaded by the end.
@@ -41,6 +43,17 @@ DOCUMENTED = {
     *("models list", "models show", "models promote", "models rollback", "models verify"),
     *("db upgrade", "db check", "db backup"),
 }
+
+
+@pytest.mark.parametrize("group", _GROUPS)
+def test_a_group_has_the_commands_by_which_it_is_found(group: str) -> None:
+    """A command is looked up before its module is imported: no name is missing there, and none is wrong."""
+    commands = argparse.ArgumentParser().add_subparsers()
+
+    importlib.import_module(f"chatbot.cli.{group}").add_commands(commands)
+
+    assert tuple(commands.choices) == _GROUPS[group]
+    assert set(commands.choices) <= set(build_parser(_GROUPS[group][0])._actions[-1].choices or ())
 
 
 def test_help_of_every_command() -> None:

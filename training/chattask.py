@@ -16,12 +16,13 @@ from typing import Any
 
 from chatbot.checkpoint import KNOWN_FILE, sha256
 from chatbot.errors import UsageError
+from chatbot.exporting import add_graphs
 from chatbot.model import ModelConfig
 from chatbot.tokenizer import Tokenizer
 from training.batches import PreparedData
 from training.corpus import Dialogue, ReadReport, asked_otherwise, held_out, read_dialogues
 from training.dataset import ExampleSet, TokenisedCorpus, tokenise
-from training.evaluate import evaluation_set
+from training.evaluate import evaluation_set, prompts
 from training.known import KnownPart
 from training.recipe import Recipe
 from training.vocabulary import train_tokenizer, with_markers
@@ -72,6 +73,12 @@ def prepare(recipe: Recipe, folder: Path, tokenizer: Tokenizer | None) -> Prepar
     if not len(training):
         raise UsageError("the data leaves nothing to train on: no reply in any dialogue that is not held out")
     return PreparedData(training, evaluation_set(_validation_part(recipe, paths), known, recipe.data), known, facts)
+
+
+def finish(recipe: Recipe, folder: Path, data: PreparedData, device: str) -> None:
+    """Give the model its graphs."""
+    if asked := prompts(data.validation):
+        add_graphs(folder / "model", asked)
 
 
 def _validation_part(recipe: Recipe, paths: Sequence[Path]) -> list[Dialogue]:

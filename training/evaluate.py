@@ -29,6 +29,7 @@ from training.recipe import DataRecipe
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(f"[{_HAN}]|[^\\W{_HAN}]+(?:['\u2019][^\\W{_HAN}]+)*|[^\\w\\s]")
 _LONGEST_REPLY = 1024
+_PROMPTS, _PROMPT_TOKENS = 200, 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,16 @@ def evaluation_set(dialogues: Sequence[Dialogue], tokenizer: Tokenizer, recipe: 
         max_target_tokens=_LONGEST_REPLY,
     )
     return ExampleSet(tokenise(dialogues, tokenizer, plain, 0), tokenizer, plain, 0)
+
+
+def prompts(examples: Examples) -> list[list[int]]:
+    """What the encoder reads before replies of the set, as token ids: every so many of them, some two hundred."""
+    read = [
+        row[:length].tolist()
+        for _, batch in examples.in_order(_PROMPT_TOKENS)
+        for row, length in zip(batch.source_BS, batch.lengths_B, strict=True)
+    ]
+    return read[:: max(1, len(read) // _PROMPTS)]
 
 
 def likelihood_by_source(

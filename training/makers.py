@@ -5,6 +5,7 @@ A maker is a function of how many pairs and a seed, and a line in `MAKERS`.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -123,9 +124,85 @@ def _story(rng: random.Random, parts: dict[str, list[str]]) -> Made:
     return told[0].upper() + told[1:], f"{bare[0].upper()}{bare[1:]} {present} in {where}"
 
 
+def make_chinese(count: int, seed: int) -> Iterator[Made]:
+    """Question and answer of our own Chinese dialogues, `training/data/dialogues.zh.jsonl`; how many is no question."""
+    with (files("training") / "data" / "dialogues.zh.jsonl").open(encoding="utf-8") as stream:
+        for line in stream:
+            turns = json.loads(line)["turns"]
+            yield from zip(turns[::2], turns[1::2], strict=False)
+
+
+def make_phrases(count: int, seed: int) -> Iterator[Made]:
+    """English phrases and their French, of the words below: articles and adjectives agree, and some change places."""
+    rng, seen = random.Random(seed), set[str]()
+    if count > 50_000:
+        raise UsageError(f"pairs.count is {count}; there are 50000 phrases at most")
+    while len(seen) < count:
+        (subject, french_subject, plural), (thing, french_thing, _) = _noun_phrase(rng), _noun_phrase(rng)
+        verb, one, many = rng.choice(_VERBS)
+        when, french_when = rng.choice(_WHEN)
+        negated = rng.random() < 0.25
+        does = f"{'do' if plural else 'does'} not {verb}" if negated else verb if plural else _third(verb)
+        says = many if plural else one
+        ne = "n'" if says[0] in "aeé" else "ne "
+        english = f"{subject} {does} {thing}{when}."
+        if english not in seen:
+            seen.add(english)
+            french = f"{french_subject} {f'{ne}{says} pas' if negated else says} {french_thing}{french_when}."
+            yield english, french
+
+
+_NOUNS = (  # English, French, feminine
+    *(("cat", "chat", False), ("dog", "chien", False), ("boy", "garçon", False), ("girl", "fille", True)),
+    *(("house", "maison", True), ("car", "voiture", True), ("book", "livre", False), ("table", "table", True)),
+    *(("flower", "fleur", True), ("hat", "chapeau", False), ("boat", "bateau", False), ("door", "porte", True)),
+    *(("cup", "tasse", True), ("bird", "oiseau", False), ("sister", "soeur", True), ("brother", "frère", False)),
+)
+_ADJECTIVES = (  # English, masculine, feminine, whether it stands before the noun
+    *(("black", "noir", "noire", False), ("white", "blanc", "blanche", False), ("green", "vert", "verte", False)),
+    *(("small", "petit", "petite", True), ("tall", "grand", "grande", True), ("pretty", "joli", "jolie", True)),
+    *(("red", "rouge", "rouge", False), ("young", "jeune", "jeune", True), ("heavy", "lourd", "lourde", False)),
+)
+_VERBS = (
+    *(("see", "voit", "voient"), ("like", "aime", "aiment"), ("buy", "achète", "achètent")),
+    *(("draw", "dessine", "dessinent"), ("hide", "cache", "cachent"), ("find", "trouve", "trouvent")),
+    *(("wash", "lave", "lavent"), ("show", "montre", "montrent")),
+)
+_WHEN = (
+    *(("", ""), (" today", " aujourd'hui"), (" every day", " chaque jour"), (" again", " encore")),
+    (" now", " maintenant"),
+)
+_NUMBERS = (("two", "deux"), ("three", "trois"), ("seven", "sept"), ("ten", "dix"))
+
+
+def _third(verb: str) -> str:
+    return f"{verb}{'es' if verb.endswith('sh') else 's'}"
+
+
+def _noun_phrase(rng: random.Random) -> tuple[str, str, bool]:
+    """English, French, and whether it is plural."""
+    noun, french, feminine = rng.choice(_NOUNS)
+    number, french_number = rng.choice(_NUMBERS) if rng.random() < 0.4 else ("", "")
+    s = "s" if number else ""
+    x = "x" if number and french.endswith("eau") else s
+    article = french_number or ("la" if feminine else "le")
+    english, words = [number or "the"], [french + x]
+    if rng.random() < 0.6:
+        adjective, masculine, other, before = rng.choice(_ADJECTIVES)
+        english.append(adjective)
+        agreeing = (other if feminine else masculine) + s
+        words = [agreeing, *words] if before else [*words, agreeing]
+    phrase = f"{article} {' '.join(words)}"
+    if phrase.startswith("le oiseau"):
+        phrase = phrase.replace("le oiseau", "l'oiseau")
+    return " ".join((*english, noun + s)), phrase, bool(number)
+
+
 MAKERS: dict[str, Callable[[int, int], Iterator[Made]]] = {
     "words": make_words,
     "dates": make_dates,
     "digits": make_digits,
     "headlines": make_headlines,
+    "chinese": make_chinese,
+    "phrases": make_phrases,
 }

@@ -61,11 +61,11 @@ def _jsonl(source: Source) -> Iterator[Item | Pair]:
             continue
         try:
             record = json.loads(line)
-            if "turns" in record:
+            if isinstance(record.get("turns"), list):
                 yield Exchange(tuple(record["turns"]), (), number)
             else:
                 yield Pair(record["source"], record["target"], float(record.get("weight", 1.0)))
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             yield Skipped(number, 'no JSON with "source" and "target", or "turns"')
 
 
@@ -139,7 +139,7 @@ def split_pairs(recipe: Recipe) -> PairSplit:
             continue
         seen.add(key)
         kept.append(pair)
-        if pairs.count and not pairs.maker and len(kept) == pairs.count:
+        if pairs.count and len(kept) == pairs.count:
             break
     if not kept:
         raise UsageError(f"recipe {recipe.name}: the data leaves no pair to train on: {dict(report.left_out)}")

@@ -192,11 +192,15 @@ def _asked(
     return {
         "asked": len(wanted),
         "exact": right,
-        "bleu": bleu(said, list(wanted.values())),
+        "bleu": bleu(said, list(wanted.values())) if any(map(_is_sentence, said)) else None,
         "loss_per_token": float(nats.sum() / tokens.sum()),
-        "perplexity": float(np.exp(nats.sum() / tokens.sum())),
+        "perplexity": _exp(nats.sum() / tokens.sum()),
         "examples": [list(item) for item in zip(list(wanted)[:5], said[:5], strict=True)],
     }
+
+
+def _is_sentence(text: str) -> bool:
+    return " " in text or (len(text) > 1 and is_chinese(text))
 
 
 def bleu(said: Sequence[str], wanted: Iterable[Sequence[str]]) -> float | None:
@@ -221,9 +225,13 @@ def _by_bucket(model: EncoderDecoder, data: PreparedPairs, recipe: Recipe) -> li
     rows: list[Mapping[str, Any]] = []
     for place, bucket in enumerate(recipe.pairs.buckets):
         here = examples.buckets == place
-        perplexity = float(np.exp(nats[here].sum() / tokens[here].sum())) if here.any() else None
+        perplexity = _exp(nats[here].sum() / tokens[here].sum()) if here.any() else None
         rows.append({"bucket": list(bucket), "pairs": int(here.sum()), "perplexity": perplexity})
     return rows
+
+
+def _exp(nats: float) -> float:
+    return math.exp(min(700.0, nats))
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

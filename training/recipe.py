@@ -43,7 +43,7 @@ class PairsRecipe:
     """Text-to-text pairs, of `task: pairs`: where they come from, and how each side is read."""
 
     maker: str = ""  # of `training.makers.MAKERS`, where no file is given
-    count: int = 0  # pairs to make, or, of files, to take at most; 0: all
+    count: int = 0  # pairs to make or take at most; 0: all that there are
     tokens: str = "characters"  # of `chatbot.sides.SIDES`
     shared: bool = False  # one vocabulary for both sides, and one embedding
     vectors: bool = False  # the source is no text: numbers between spaces, vectors between slashes
@@ -188,7 +188,7 @@ def _check_pairs(recipe: Recipe) -> None:
 
 _TASK_CHECKS = {"chat": _check_chat, "pairs": _check_pairs}
 _FEWEST_SUBWORDS = 300  # markers and all bytes, and some merges
-_FIXED_MAKERS = ("words", "digits")
+_FIXED_MAKERS = ("words", "digits", "chinese")
 _CHOICES: Mapping[str, Collection[str]] = {
     "pairs.maker": MAKERS,
     "pairs.tokens": SIDES,

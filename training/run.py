@@ -199,6 +199,6 @@ class Task:
 
 
 TASKS: Mapping[str, Task] = {
-    "chat": Task(chattask.data_files, chattask.prepare, chattask.fitted, lambda recipe, folder, data, device: None),
+    "chat": Task(chattask.data_files, chattask.prepare, chattask.fitted, chattask.finish),
     "pairs": Task(pairtask.check, pairtask.prepare, pairtask.fitted, pairtask.score),
 }

@@ -1,12 +1,13 @@
 """The command line: the composition root, and the only printer besides the terminal adapter.
 
-One module a command group; each adds its parsers and imports what a command needs inside that command's function, so
-that `chatbot --help` loads no model library.
+One module a command group, imported when one of its commands is called; each adds its parsers and imports what a
+command needs inside that command's function. So `chatbot --help` loads no model library, and a reply no other command.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import warnings
@@ -14,11 +15,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from adapters.streams import is_terminal, never_fail_to_encode
-from chatbot.cli import care, database, learn, lint, log, logs, models, people, serve, talk, transfer
 from chatbot.cli.journal import log_to_stderr
 from chatbot.errors import ChatbotError, UsageError
 
-_GROUPS = (talk, serve, learn, lint, models, transfer, log, logs, people, care, database)
+_GROUPS = {
+    "talk": ("chat", "reply"),
+    "serve": ("run", "discord-sync"),
+    "learn": ("train", "evaluate", "retrain"),
+    "lint": ("lint",),
+    "models": ("models",),
+    "transfer": ("export", "import"),
+    "log": ("stats",),
+    "logs": ("logs",),
+    "people": ("mydata", "forget", "expire", "consent"),
+    "care": ("doctor", "init"),
+    "database": ("db",),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,8 +40,8 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Every command with its help."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Every command with its help; or, if `command` is one, only those of its group."""
     parser = _Parser(
         prog="chatbot",
         description="Familect, a chatbot that learns to talk like your people.",
@@ -37,14 +49,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback behind an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in _GROUPS:
-        group.add_commands(commands)
+    asked = [group for group, names in _GROUPS.items() if command in names]
+    for group in asked or _GROUPS:
+        importlib.import_module(f"chatbot.cli.{group}").add_commands(commands)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 done, 1 ran but something failed, 2 wrong use or configuration, 130 interrupted."""
-    parsed = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    parsed = build_parser(next((word for word in words if not word.startswith("-")), None)).parse_args(arguments)
     log_to_stderr()
     if not parsed.debug:
         warnings.simplefilter("ignore")

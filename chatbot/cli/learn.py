@@ -95,8 +95,24 @@ def run_train(arguments: argparse.Namespace) -> int:
         began=progress.began,
     )
     progress.close()
-    print(f"{out / 'model'}: held-out loss {state.best_loss:.3f} nats a token after {state.step} steps")
+    print(f"{out / 'model'}: held-out loss {state.best_loss:.3g} nats a token after {state.step} steps")
+    if recipe.task == "pairs":
+        _print_result(out)
     return 0
+
+
+def _print_result(folder: Path) -> None:
+    """What a run of pairs has learnt, as `training.pairtask.score` wrote it down."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    for name in ("training", "held_out"):
+        if row := result[name]:
+            bleu = "" if row["bleu"] is None else f", BLEU {row['bleu']:.1f}"
+            print(
+                f"{name}: {row['exact']} of {row['asked']} exact, loss {row['loss_per_token']:.3g}, "
+                f"perplexity {row['perplexity']:.4g} a token{bleu}"
+            )
+    for question, answer in result["asked"].items():
+        print(f"{question} -> {answer}")
 
 
 def _note_tokens(paths: Sequence[str], out: Path) -> None:

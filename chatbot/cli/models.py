@@ -30,6 +30,12 @@ def add_commands(commands: Any) -> None:
     promote.add_argument("model", metavar="ID")
     promote.set_defaults(run=run_promote)
     actions.add_parser("rollback", help="go back to the model that answered before").set_defaults(run=run_rollback)
+    export = actions.add_parser("export", help="write a folder's graphs anew, with which it answers without torch")
+    export.add_argument("folder", metavar="FOLDER", help="a model folder, or the id of a model")
+    export.add_argument(
+        "--data", nargs="+", metavar="PATH", help="dialogues to compare on (default: the frozen ones shipped)"
+    )
+    export.set_defaults(run=run_export)
     verify = actions.add_parser("verify", help="check every file against its checksum")
     verify.add_argument("model", metavar="ID", nargs="?", help="default: all")
     verify.set_defaults(run=run_verify)
@@ -103,6 +109,32 @@ def run_rollback(arguments: argparse.Namespace) -> int:
     model_id = open_registry().rollback(store.tainted_models())
     store.mark_serving(model_id)
     print(f"{model_id} answers again")
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """`chatbot models export`; exit code 1 if the model's architecture has no graphs."""
+    from chatbot.checkpoint import verify_model_folder
+    from chatbot.config import build
+    from chatbot.exporting import add_graphs
+    from chatbot.tokenizer import Tokenizer
+    from training.corpus import read_dialogues
+    from training.evaluate import evaluation_set, prompts
+    from training.pipeline import shipped_dialogues
+    from training.recipe import DataRecipe
+
+    folder = Path(arguments.folder).expanduser()
+    if not folder.is_dir():
+        folder = open_registry().path(arguments.folder)
+    config = verify_model_folder(folder)
+    recipe = build(DataRecipe, config.get("context"), f"{folder / 'config.json'}: context")
+    paths = [Path(path).expanduser() for path in arguments.data or shipped_dialogues("frozen")]
+    held_out = evaluation_set(list(read_dialogues(paths)), Tokenizer.load(folder / "tokenizer.json"), recipe)
+    made = add_graphs(folder, prompts(held_out))
+    if made is None:
+        print(f"{folder}: no graphs for this architecture; it answers through torch")
+        return 1
+    print(f"{folder}: {made.precision}, {made.equal_tokens:.2%} of {made.tokens} tokens as the model has them")
     return 0
 
 

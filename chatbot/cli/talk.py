@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import sys
@@ -82,6 +81,8 @@ def _open_engine(arguments: argparse.Namespace) -> Engine:
 
 def run_chat(arguments: argparse.Namespace) -> int:
     """`chatbot chat`."""
+    import asyncio
+
     from chatbot.config import load_settings
     from chatbot.conversation import Conversations
 
@@ -144,6 +145,8 @@ def run_reply(arguments: argparse.Namespace) -> int:
     engine = _open_engine(arguments)
     try:
         if arguments.jsonl:
+            import asyncio
+
             return asyncio.run(_reply_lines(engine))
         print(engine.reply_sync([], text).text)
         return 0
@@ -153,6 +156,8 @@ def run_reply(arguments: argparse.Namespace) -> int:
 
 async def _reply_lines(engine: Engine) -> int:
     """Answer each line as it comes, print in order; what waits is answered together."""
+    import asyncio
+
     waiting: asyncio.Queue[asyncio.Task[dict[str, Any]] | None] = asyncio.Queue(_AT_ONCE)
 
     async def read() -> None:

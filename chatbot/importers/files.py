@@ -127,11 +127,17 @@ def lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
     """Each line with its number, without its end; None for one of more than MAX_LINE_BYTES."""
     number, pending, skipping = 0, b"", False
     for chunk in chunks(path):
+        if skipping:
+            _, end, chunk = chunk.partition(b"\n")
+            if not end:
+                continue
+            number += 1
+            yield number, None
+            skipping = False
         *whole, pending = (pending + chunk).split(b"\n")
         for line in whole:
             number += 1
-            yield number, None if skipping or len(line) > MAX_LINE_BYTES else line
-            skipping = False
+            yield number, None if len(line) > MAX_LINE_BYTES else line
         if len(pending) > MAX_LINE_BYTES:
             pending, skipping = b"", True
     if pending or skipping:

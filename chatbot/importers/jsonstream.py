@@ -48,7 +48,7 @@ class JsonStream:
     def __init__(self, chunks: Iterator[bytes], opened: frozenset[Path], entry: str) -> None:
         self._chunks = chunks
         self._opened = opened
-        self._entry = re.compile(rf"\}}\s*,\s*(?={entry})")
+        self._entry = re.compile(rf",\s*(?={entry})")
         self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
         self._scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # as the line above
         self._text = ""

@@ -10,6 +10,7 @@ from chatbot.model.base import DecoderState, EncoderDecoder
 from chatbot.model.config import ModelConfig
 from chatbot.model.family import build_model
 from chatbot.model.seq2seq import Seq2Seq
+from chatbot.model.transformer import Transformer
 
 __all__ = [
     "AdditiveAttention",
@@ -18,5 +19,6 @@ __all__ = [
     "GeneralAttention",
     "ModelConfig",
     "Seq2Seq",
+    "Transformer",
     "build_model",
 ]

@@ -94,10 +94,15 @@ class Steps:
     def __init__(self, cell: Cell, module: nn.RNNBase) -> None:
         self._cell, self._module = cell, module
 
-    def from_input(self, x_BTX: Tensor, first: int = 0) -> Tensor:
-        """W x + b of the first layer, of the inputs from `first` on: of all steps at once, where they are known."""
+    def from_input(self, x_BTX: Tensor) -> Tensor:
+        """W x + b of the first layer, of the first inputs that it has: of all steps at once, where they are known."""
         weight_GX, _, bias_G, _ = self._module.all_weights[0]
-        return F.linear(x_BTX, weight_GX[:, first : first + x_BTX.shape[-1]], None if first else bias_G)
+        return F.linear(x_BTX, weight_GX[:, : x_BTX.shape[-1]], bias_G)
+
+    def weight_behind(self, first: int) -> Tensor:
+        """W of the first layer for the inputs from `first` on; taken once, not in each step."""
+        weight_GX: Tensor = self._module.all_weights[0][0]
+        return weight_GX[:, first:]
 
     def advance(self, from_input_BG: Tensor, layers: Sequence[States]) -> tuple[Tensor, list[States]]:
         """One step of all layers: the last one's output (B, H), and each layer's states."""

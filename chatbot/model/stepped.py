@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from chatbot.model.cells import States, layered, stacked
 from chatbot.model.form import Decoded, Form, Maxout, Sizes
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 
 
 class Moment(NamedTuple):
-    """One step on its way: the word's embedding (B, E) and its share of the cell's input, the states, what was fed."""
+    """One step on its way: the word's embedding (B, E) and its share of the cell's input, the states, what was fed.
+
+    `weight_GX` is the cell's matrix for what it reads behind the word.
+    """
 
     embedded_BE: Tensor
     from_word_BG: Tensor
     layers: list[States]
     fed_BX: Tensor
+    weight_GX: Tensor
 
 
 class After(NamedTuple):
@@ -58,9 +63,10 @@ class Stepped(Form):
         states, fed_BX = self.fed(state)
         layers = layered(states)
         from_words = self.from_words(net, embedded_BTE).unbind(1)
+        weight_GX = net.steps.weight_behind(embedded_BTE.shape[2])
         features, weights = [], []
         for embedded_BE, from_word_BG in zip(embedded_BTE.unbind(1), from_words, strict=True):
-            after = self.step(net, Moment(embedded_BE, from_word_BG, layers, fed_BX), state)
+            after = self.step(net, Moment(embedded_BE, from_word_BG, layers, fed_BX, weight_GX), state)
             layers, fed_BX = after.layers, after.fed_BX
             features.append(after.features_BF)
             weights.append(after.weights_BS)
@@ -100,7 +106,7 @@ class LuongFeeding(Stepped):
 
     def step(self, net: Seq2Seq, now: Moment, state: DecoderState) -> After:
         """Cells, then attention."""
-        from_fed_BG = net.steps.from_input(now.fed_BX, now.embedded_BE.shape[1])
+        from_fed_BG = F.linear(now.fed_BX, now.weight_GX)
         h_BH, layers = net.steps.advance(now.from_word_BG + from_fed_BG, now.layers)
         features_BF, fed_BX, weights_BS = self.look(net, h_BH, state)
         return After(features_BF, layers, fed_BX, weights_BS)
@@ -151,7 +157,7 @@ class Bahdanau(Stepped):
         """Attention, then cells."""
         before_BH = now.layers[-1][0]
         context_BC, weights_BS = net.attend(before_BH, state)
-        from_context_BG = net.steps.from_input(context_BC, now.embedded_BE.shape[1])
+        from_context_BG = F.linear(context_BC, now.weight_GX)
         _, layers = net.steps.advance(now.from_word_BG + from_context_BG, now.layers)
         return After(self.maxout(before_BH, now.embedded_BE, context_BC), layers, now.fed_BX, weights_BS)
 

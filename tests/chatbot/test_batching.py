@@ -162,3 +162,18 @@ def test_closing_answers_what_waits_and_ends_the_thread() -> None:
     assert {thread.name for thread in threading.enumerate() if thread.is_alive()} <= before
     with pytest.raises(EngineBusyError, match="closing"):
         worker.submit(1)
+
+
+def test_several_workers_work_at_the_same_time() -> None:
+    """Two batches are under way at once, which the barrier tells: alone nobody passes it. All get their own result."""
+    together = threading.Barrier(2)
+
+    def work(items: Sequence[int]) -> list[int]:
+        together.wait(PATIENCE_S)
+        return [2 * item for item in items]
+
+    worker = BatchWorker(work, workers=2, max_batch=1)
+    futures = [worker.submit(item) for item in range(6)]
+
+    assert [future.result(PATIENCE_S) for future in futures] == [0, 2, 4, 6, 8, 10]
+    worker.close()

@@ -132,8 +132,8 @@ def test_a_neighbour_that_is_said_is_named(tmp_path: Path, monkeypatch: pytest.M
     engine = load_engine(make_model(tmp_path / "tiny", seed=1, known=lines), settings={"rank": True})
     monkeypatch.setattr("chatbot.ranking._penalty", lambda _, candidate: 0 if candidate.neighbour else 1000)
 
-    neighbour = engine.reply_sync([], "do you like black tea", options={"neighbours": 2})
-    own = engine.reply_sync([], "do you like black tea")
+    neighbour = engine.reply_sync([], "do you like tea", options={"neighbours": 2, "known": False})
+    own = engine.reply_sync([], "do you like tea", options={"known": False})
     engine.close()
 
     assert (neighbour.text, neighbour.engine, neighbour.detail) == ("hello there", "neighbour", "mine-1")

@@ -218,10 +218,11 @@ def test_people_are_those_the_bot_knows(store: ConversationStore, tmp_path: Path
 BROKEN_ENTRY = '  {\n   "id": 2,\n   "type": "message", "text": "cut" oops },\n'
 
 
-def test_a_broken_entry_costs_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry", [BROKEN_ENTRY, "[[oops], 7],\n"], ids=["broken", "no object"])
+def test_a_broken_entry_costs_itself(entry: str, tmp_path: Path) -> None:
     """In one large JSON the entries around a broken one are read, and it is told with its line; so with bad bytes."""
     head, first, *rest = telegram({"text": "one"}, {"text": "two"}, {"text": "three é"}).partition('  {\n   "id": 2')
-    broken = (head + BROKEN_ENTRY + first + "".join(rest)).encode().replace("three é".encode("unicode_escape"), b"\xff")
+    broken = (head + entry + first + "".join(rest)).encode().replace("three é".encode("unicode_escape"), b"\xff")
     broken = broken.replace(b"three \\u00e9", b"three \xff")
 
     found = read("telegram", saved(tmp_path, broken))
@@ -229,7 +230,7 @@ def test_a_broken_entry_costs_itself(tmp_path: Path) -> None:
     assert [item.text for item in found if isinstance(item, Said)] == ["one", "two"]
     skipped = [(item.line, item.reason) for item in found if isinstance(item, Skipped)]
     assert [reason for _, reason in skipped] == ["not JSON", "not UTF-8"]
-    assert broken.split(b"\n")[skipped[0][0]] == b'   "id": 2,'
+    assert broken.decode("latin-1").splitlines(keepends=True)[skipped[0][0] - 1 :][0] in entry
 
 
 @pytest.mark.parametrize("kind", ["telegram", "discord", "sharegpt"])
@@ -253,10 +254,14 @@ def test_one_huge_line_is_left_out(kind: str, tmp_path: Path, monkeypatch: pytes
     if kind == "opensubtitles":
         pytest.skip("its XML has no lines; its text is read as deepqa's")
 
-    found = read(kind, saved(tmp_path, b"x" * 5000 + b"\nE\nM a\nM b\n"))
+    path = saved(tmp_path, b"x" * 5000 + b"\nE\nM a\nM b\n" + b"x" * 1200 + b"\n\n" + b"x" * 5000)
+
+    found = read(kind, path)
 
     (first, *_) = (item for item in found if isinstance(item, Skipped))
     assert (first.line, first.reason) == (1, "longer than 0 MiB")
+    whole = [(number, line) for number, line in files.lines(path)]
+    assert whole == [(1, None), (2, b"E"), (3, b"M a"), (4, b"M b"), (5, None), (6, b""), (7, None)]
 
 
 @pytest.mark.parametrize("pack", [zstandard.ZstdCompressor(level=19).compress, gzip.compress])

@@ -115,13 +115,32 @@ def test_another_one_is_another_of_the_same(tmp_path: Path) -> None:
 
 def test_neighbours_are_replies_to_similar_first_lines(known: KnownExchanges) -> None:
     """The nearest first, the similarity of its question with it, none that was given before; nothing for nothing."""
-    found = known.neighbours([], "tell me a good joke", 2)
-    rest = known.neighbours(["hi", JOKES[1]], "tell me a good joke", 2)
+    found = known.neighbours([], "joke for me", 2)
+    rest = known.neighbours(["hi", JOKES[1]], "joke for me", 2)
 
     assert {reply.text for reply in found} == set(JOKES)
     assert all(0 < reply.similarity < 1 for reply in found)
     assert [reply.text for reply in rest] == [JOKES[0]]
     assert known.neighbours([], "sdfgh", 2) == []
+
+
+def test_a_neighbour_is_about_the_same_and_of_the_same_kind(tmp_path: Path) -> None:
+    """What lacks the rarest word counts for less, and so does a line that tells where one asks; "why?" has none."""
+    path = tmp_path / "known.jsonl"
+    told = ["my snail is called Turbo", "my cat is called Tom", "my dog is called Rex", "it is late", "my bike is new"]
+    lines = [*told, "is a snail slow", "i like soup"]
+    path.write_text("".join(json.dumps({"turns": [line, line]}) + "\n" for line in lines), encoding="utf-8")
+    known = KnownExchanges(path)
+
+    def likeness(text: str, line: str) -> float:
+        return next((r.similarity for r in known.neighbours([], text, 9) if r.text == line), 0.0)
+
+    assert likeness("my snail Turbo", told[0]) > 0.9
+    assert likeness("my snail Turbo", told[1]) == 0  # of the rare words none
+    assert likeness("a slow snail", "is a snail slow") == pytest.approx(
+        0.8 * likeness("snail slow?", "is a snail slow")
+    )
+    assert known.neighbours([], "why?", 4) == []
 
 
 def test_a_saved_index_answers_as_one_made_anew(tmp_path: Path, known: KnownExchanges) -> None:
@@ -132,7 +151,7 @@ def test_a_saved_index_answers_as_one_made_anew(tmp_path: Path, known: KnownExch
 
     saved = KnownExchanges(tmp_path / "known.jsonl")
     assert [saved.answer([], text) for text in ("whats ur name", "what is yuor naem", "讲个笑话吧")] == fresh
-    assert saved.neighbours([], "tell me a good joke", 2) == known.neighbours([], "tell me a good joke", 2)
+    assert saved.neighbours([], "joke for me", 2) == known.neighbours([], "joke for me", 2)
 
     (tmp_path / "known.jsonl").write_text('{"turns": ["ping", "pong"]}\n', encoding="utf-8")
     changed = KnownExchanges(tmp_path / "known.jsonl")

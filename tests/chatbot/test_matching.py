@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatbot.matching import compared, forms, gist, kindred, wording
+from chatbot.matching import compared, forms, gist, kind, kindred, wording
 
 SAME = [
     ("What's your name?", "whats ur name"),
@@ -73,6 +73,23 @@ def test_what_is_another_thing(one: str, other: str) -> None:
 def test_who_may_be_kindred(one: str, other: str, may: bool) -> None:
     """Of lines that share their words: not where a word that decides, or who does what to whom, is another."""
     assert kindred(gist(one), gist(other)) == may
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("do you like tea", "asks"),
+        ("tea?", "asks"),
+        ("please tell me a joke", "wants"),
+        ("i like tea", "tells"),
+        ("你喜欢茶吗", "asks"),
+        ("讲个笑话", "wants"),
+        ("我喜欢茶", "tells"),
+    ],
+)
+def test_what_kind_of_line_it_is(text: str, what: str) -> None:
+    """One that asks, one that wants something done, or one that tells."""
+    assert kind(text) == what
 
 
 @given(st.text(max_size=60))

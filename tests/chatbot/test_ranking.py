@@ -46,7 +46,7 @@ def test_given_replies_are_scored_as_the_model_scores_them(
 
 
 def test_the_score_worked_out_by_hand() -> None:
-    """(log p(y|x) - 0.3 log p(y)) / lp(y) + 0.4 log p(x|y) / |x|: three log-probabilities, end marks counted."""
+    """(log p(y|x) - 0.15 log p(y)) / lp(y) + 0.4 log p(x|y) / |x|: three log-probabilities, end marks counted."""
     runtime = FakeRuntime()
     reply = Candidate("green or black?", (6, 7, 8), runtime.log_prob([7, 8], [6, 7, 8]))
     backwards = runtime.log_prob([REVERSED, BOT, 6, 7, 8], [9, 10]) / 3
@@ -55,7 +55,7 @@ def test_the_score_worked_out_by_hand() -> None:
 
     anywhere = runtime.log_prob([VOICE], [6, 7, 8])
     assert reply.log_prob is not None
-    expected = (reply.log_prob - 0.3 * anywhere) / (9 / 6) ** 0.7 + 0.4 * backwards
+    expected = (reply.log_prob - 0.15 * anywhere) / (9 / 6) ** 0.7 + 0.4 * backwards
     assert score == pytest.approx(expected, abs=1e-4)
 
 
@@ -101,17 +101,18 @@ def test_what_loses_although_it_is_likelier(poor: str, text: str, said: list[str
 
 
 def test_a_neighbour_has_to_fit_and_to_be_near() -> None:
-    """A known reply to a similar question is scored by the net like the others, less what its question falls short."""
+    """A known reply to a similar question is as likely as the likeliest, and better or worse by the similarity."""
     runtime = FakeRuntime()
-    known = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.95)
-    far = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.3)
-    value = runtime.log_prob([7, 8], [6, 6])
-    drawn = Candidate("Green tea or black?", (8, 9), value - 1.0)
+    known = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.7)
+    far = Candidate("Peppermint, says the kettle.", (6, 6), None, "tea-1", 0.45)
+    drawn = Candidate("Green tea or black?", (8, 9), -5.0)
 
     near = rank(runtime, FORWARDS, [contest([drawn, known])])[0][0]
     other = rank(runtime, FORWARDS, [contest([drawn, far])])[0][0]
+    copied = rank(runtime, FORWARDS, [contest([drawn, known], said=["Peppermint, says the kettle!"])])[0][0]
 
-    assert (near.neighbour, other.neighbour) == ("tea-1", None)
+    assert (near.neighbour, other.neighbour, copied.neighbour) == ("tea-1", None, None)
+    assert runtime.rows_stepped == []
 
 
 @settings(deadline=None, max_examples=20)
