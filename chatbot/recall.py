@@ -15,7 +15,7 @@ from zlib import crc32
 
 from chatbot.matching import wording
 from chatbot.text import clean, is_chinese
-from chatbot.told import KIN_ZH, Fact, head, same, told
+from chatbot.told import KIN_ZH, Fact, asks_for_name, head, same, told
 
 _LONGEST_QUESTION = 120  # characters
 _OPENERS = (
@@ -190,11 +190,13 @@ def _found(facts: Sequence[Fact], kind: str, about: str, chinese: bool) -> Fact 
 
 def _touched(kind: str, about: str, chinese: bool, turns: Sequence[tuple[str, str]]) -> bool:
     """Whether the person may have told it in a way that was not understood."""
-    for _, turn in turns:
+    for before, turn in turns:
         if turn.strip() and is_chinese(turn) != chinese and kind not in ("name", "age"):
             return True
         if _question(turn) is not None:
             continue
+        if kind == "name" and asks_for_name(before):
+            return True
         if kind in _TOUCHED and re.search(_TOUCHED[kind], turn, re.IGNORECASE):
             return True
         if about and _spoken_of(about, turn):

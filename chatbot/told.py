@@ -173,13 +173,18 @@ def _facts(clause: str, about: str) -> Iterator[Fact]:
         yield Fact("named", value, kin[1].lower())
 
 
+def asks_for_name(line: str) -> bool:
+    """Whether the bot asks what to call somebody."""
+    return line.rstrip().endswith(("?", "？")) and _compiled(_ASKED).search(line[-200:]) is not None
+
+
 def _introduced(before: str, turn: str) -> str:
     """The name that a person gives when the bot has just asked for it, or mends: "i'm Tom", "it's Tom", "Tom"."""
     text = clean(turn[:80]).replace("\u2019", "'")
     hello = r"(?i:hi|hello|hey)(?: there)?[,.!]? (?i:i'm|i am|im) ((?-i:[A-Z][a-z]+))\b(?:[.,!].*)?"
     if match := _compiled(hello).fullmatch(text):
         return "" if match[1].endswith(("ish", "ese", "an")) else value_of("name", match[1], chinese=False)
-    asked = _compiled(_ASKED).search(before[-200:]) and before.rstrip().endswith(("?", "？"))
+    asked = asks_for_name(before)
     mended = _compiled(r"\byour name\b|你叫|你的名字").search(before[-200:]) and _compiled(r"no\b|不").match(text)
     if not (asked or mended) or text.endswith(("?", "？")):
         return ""

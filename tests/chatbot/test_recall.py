@@ -183,6 +183,11 @@ def test_in_doubt_nothing_is_said(told: str, question: str) -> None:
     assert answer(talk(told), question) is None
 
 
+def test_an_answer_not_understood_is_a_doubt() -> None:
+    """Who has told a name is not told that none was told."""
+    assert answer(["hi", "Hi! What's your name?", "Captain of the sea, they say", "Ha."], "what's my name?") is None
+
+
 def test_a_line_may_tell_and_ask() -> None:
     """What stands before the question counts."""
     assert answer([], "My name is Tom. What's my name?") in [
