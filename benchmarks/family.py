@@ -72,9 +72,8 @@ ROWS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is not done yet, print the table, and write it if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.family", description="Reproduce the family.")
-    parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"of {', '.join(row.name for row in ROWS)} (default: all)"
-    )
+    names = ", ".join(row.name for row in ROWS)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {names} (default: all)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help=f"holds {_CONV}, {_FRENCH}, {_CHINESE}")
     parser.add_argument("--out", type=Path, default=Path("runs/family"), help="run folders (default: runs/family)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

@@ -40,8 +40,11 @@ _GENERIC = 0.6
 _COPY = 3.0  # times how near it comes to what the person said
 _REPEATED = 4.0  # times how near it comes to what the bot has said in this talk
 _OTHER_LANGUAGE = 2.0
+# Nats a token from which the net is sure of its reply and needs no neighbours: what it was taught lies above -0.40, and
+# what it makes up below -0.54 (the starter, its own prompts and twenty lessons).
+_SURE = -0.45
 _NEIGHBOUR = 8.0  # times how far the similarity of the question is above what is near enough
-_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.55, 0.46  # lines of Chinese share fewer pairs of characters than others share words
+_NEAR_ENOUGH, _NEAR_ENOUGH_ZH = 0.46, 0.38  # lines of Chinese share fewer pairs of characters than others share words
 _ALIKE_FROM = 0.6  # similarity of two lines, from 0 to 1, at which one begins to be a copy of the other
 
 
@@ -128,12 +131,13 @@ def log_probs(runtime: Runtime[S], pairs: Sequence[_Pair]) -> list[float]:
 
 
 def _finalists(contest: Contest) -> list[Candidate]:
-    """Each text once; of those from the net the best few so far, and all neighbours."""
+    """Each text once; of those from the net the best few so far, and all neighbours unless the net is sure."""
     unique = list({candidate.text: candidate for candidate in reversed(contest.candidates)}.values())
     unique = [candidate for candidate in unique if candidate.text] or unique
     drawn = [candidate for candidate in unique if candidate.log_prob is not None]
     drawn.sort(key=lambda c: (_normalised(contest, c, c.log_prob or 0.0) - _penalty(contest, c), c.text), reverse=True)
-    return drawn[:_FINALISTS] + [candidate for candidate in unique if candidate.log_prob is None]
+    sure = any((c.log_prob or 0.0) > _SURE * (len(c.tokens) + 1) for c in drawn)
+    return drawn[:_FINALISTS] + [candidate for candidate in unique if candidate.log_prob is None and not sure]
 
 
 def _pairs(contest: Contest, candidate: Candidate, markers: Markers) -> list[_Pair]:

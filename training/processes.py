@@ -6,12 +6,12 @@ another; all of them do nothing where there is one process. It knows no model an
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from statistics import median
 from typing import TypeVar
 
 import torch
@@ -21,6 +21,8 @@ from torch import nn
 from chatbot.runtime import choose_device
 
 T = TypeVar("T")
+_PROBES = 9
+_PAYS_BELOW = 0.9  # of the time in full precision: less gain is not worth the precision
 _PATIENCE = timedelta(hours=12)  # the others wait while the first one reads and tokenises all the data
 
 
@@ -92,7 +94,11 @@ def agreed(value: T) -> T:
 
 
 def bf16_pays(device: torch.device) -> bool:
-    """Whether autocast to bfloat16 is faster here: known on CUDA, timed on a small LSTM on a CPU."""
+    """Whether autocast to bfloat16 is faster here: known on CUDA, timed on a small LSTM on a CPU.
+
+    Timed on one thread, by its own clock, in turns, after a warm-up: what others do on the machine meanwhile hits both
+    alike. With several threads their waiting for one another, which is work to the clock, would decide it.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
@@ -100,12 +106,16 @@ def bf16_pays(device: torch.device) -> bool:
     lstm, x = nn.LSTM(256, 256, batch_first=True), torch.zeros(64, 8, 256)
 
     def seconds(enabled: bool) -> float:
-        best = math.inf
-        for _ in range(4):
-            begin = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-                lstm(x)[0].sum().backward()
-            best = min(best, time.perf_counter() - begin)
-        return best
+        begin = time.thread_time()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            lstm(x)[0].sum().backward()
+        return time.thread_time() - begin
 
-    return seconds(True) < 0.9 * seconds(False)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        seconds(True), seconds(False)  # the first call of each also chooses its kernels
+        turns = [(seconds(True), seconds(False)) for _ in range(_PROBES)]
+    finally:
+        torch.set_num_threads(threads)
+    return median(narrow / max(wide, 1e-9) for narrow, wide in turns) < _PAYS_BELOW

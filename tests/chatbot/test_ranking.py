@@ -115,6 +115,14 @@ def test_a_neighbour_has_to_fit_and_to_be_near() -> None:
     assert runtime.rows_stepped == []
 
 
+def test_a_net_that_is_sure_is_not_overruled() -> None:
+    """What it says with most of its probability, as it does what it was taught, needs no neighbours."""
+    near = Candidate("Dry two fingers deep means water.", (6, 7), None, "familect-en-1", 1.0)
+
+    assert winner([Candidate("Grandma does.", (8, 9), -1.3), near]) == "Grandma does."
+    assert winner([Candidate("Grandma does.", (8, 9), -1.4), near]) == near.text
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.lists(st.tuples(TOKENS, st.booleans()), min_size=1, max_size=4), min_size=1, max_size=4))
 def test_a_batch_is_ranked_as_each_would_be_alone(drawn: list[list[tuple[tuple[int, ...], bool]]]) -> None:

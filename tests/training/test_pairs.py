@@ -148,17 +148,8 @@ def test_makers_make_what_they_say(maker: str) -> None:
 
 def test_dates_mean_the_same_on_both_sides() -> None:
     """An independent reading of every kind of date, by its format, is the ISO date beside it."""
-    formats: tuple[str, ...] = (
-        "%d/%m/%y",
-        "%d.%m.%y",
-        "%d %m %y",
-        "%d.%m.%Y",
-        "%b %d, %Y",
-        "%B %d, %Y",
-        "%B %d %Y",
-        "%d %B %Y",
-    )
-    formats += ("%d %B, %Y", "%d %b %Y", "%d %b, %Y", "%d, %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y")
+    formats = [*("%d/%m/%y", "%d.%m.%y", "%d %m %y", "%d.%m.%Y", "%b %d, %Y", "%B %d, %Y", "%B %d %Y", "%d %B %Y")]
+    formats += ["%d %B, %Y", "%d %b %Y", "%d %b, %Y", "%d, %b %Y", "%A, %B %d, %Y", "%A, %d %B %Y"]
     met: set[str] = set()
     for source, iso in MAKERS["dates"](997, 7):
         readings = {}
