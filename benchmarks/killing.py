@@ -153,10 +153,13 @@ async def _say(stage: _Stage, tally: _Tally, person: int, number: int) -> None:
 
 
 async def _until_done(home: Path, tally: _Tally, bot: subprocess.Popen[bytes]) -> None:
-    """Until each message is there and nothing waits; after two minutes what is not is lost."""
+    """Until each message is there and nothing waits; after two minutes without a step, what is not done is lost."""
     end = time.monotonic() + _PATIENCE_S
     query = "SELECT count(*), sum(state IN ('received', 'pending', 'sending')) FROM inbox"
-    while time.monotonic() < end and _rows(home, query) != [(len(tally.said), 0)]:
+    before = None
+    while time.monotonic() < end and (now := _rows(home, query)) != [(len(tally.said), 0)]:
+        if now != before:
+            before, end = now, time.monotonic() + _PATIENCE_S
         if bot.poll() is not None:
             raise RuntimeError(f"the bot ended: {(home / 'log').read_text('utf-8')[-500:]}")
         await asyncio.sleep(0.2)

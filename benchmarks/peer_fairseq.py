@@ -24,6 +24,7 @@ _NET: dict[str, Any] = {
     "decoder_out_embed_dim": EMBEDDING,
     "decoder_attention": "1",
     "dropout": 0.0,
+    "criterion": "cross_entropy",  # it asks for one even without training
 }
 
 

@@ -147,7 +147,7 @@ class ChatSettings:
 
     model: str | None = None  # a registry id, a folder, "echo" or "retrieval"; none: the live model
     device: typing.Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    history_turns: int = 6  # turns of the conversation that the engine gets to see
+    history_turns: int = 40  # turns of the conversation that the engine gets to see
     decoding: Mapping[str, Any] = field(default_factory=dict)  # over the model's own decode defaults
 
     def __post_init__(self) -> None:

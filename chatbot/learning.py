@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
+from itertools import islice
 
 from sqlalchemy import insert, select, update
 
@@ -13,6 +14,8 @@ from chatbot.learnable import NOBODY, Blocklist, Rule
 from chatbot.lineage import LineageRecords, spoilt
 from chatbot.pairs import LearnablePairs
 from chatbot.records import new_id, now, storable
+
+_BATCH_ROWS = 10_000
 
 
 class LearningRecords(LineageRecords):
@@ -36,15 +39,15 @@ class LearningRecords(LineageRecords):
             return new_id(connection, row)
 
     def create_dataset(
-        self, name: str, sha256: str, message_ids: Sequence[int], read_at: datetime | None = None
+        self, name: str, sha256: str, message_ids: Iterable[int], read_at: datetime | None = None
     ) -> int:
-        """Keep which rows a data set was made of, when the reading of them began, and its hash, to trace it by."""
+        """Keep which rows, each once, a data set was made of, when the reading of them began, and its hash."""
         with self._writing() as connection:
             row = insert(t.dataset).values(name=storable(name), hash=sha256, created_at=read_at or now())
             dataset = new_id(connection, row)
-            items = [{"dataset_id": dataset, "message_id": item} for item in sorted(set(message_ids))]
-            if items:
-                connection.execute(insert(t.dataset_item), items)
+            items = ({"dataset_id": dataset, "message_id": item} for item in message_ids)
+            while some := list(islice(items, _BATCH_ROWS)):
+                connection.execute(insert(t.dataset_item), some)
             return dataset
 
     def dataset_of(self, model_id: str, hashes: Collection[str]) -> int | None:
@@ -52,8 +55,8 @@ class LearningRecords(LineageRecords):
         d, items = t.dataset, t.dataset_item
         with self._reading() as connection:
             found = connection.execute(select(d.c.id, d.c.hash, d.c.created_at).where(d.c.hash.in_(hashes))).all()
-            rows = connection.scalars(select(items.c.message_id).where(items.c.dataset_id.in_(row.id for row in found)))
-            ids = list(rows)
+            used = select(items.c.message_id).where(items.c.dataset_id.in_(row.id for row in found)).distinct()
+            ids = list(connection.scalars(used))
         if not found:
             return None
         return self.create_dataset(model_id, found[0].hash, ids, min(row.created_at for row in found))

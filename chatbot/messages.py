@@ -38,8 +38,9 @@ class Reply:
     """What the bot says, and what produced it.
 
     `engine` is one of ``seq2seq``, ``retrieval`` (known), ``neighbour`` (known for a similar question, and ranked
-    best), ``echo``, ``rules``, ``command``, ``busy``; `score` is the length-normalised log-probability (seq2seq), that
-    of the ranking, or the similarity from 0 to 1 (retrieval), None where there is none.
+    best), ``recall`` (told by the person in this talk), ``echo``, ``rules``, ``command``, ``busy``; `score` is the
+    length-normalised log-probability (seq2seq), that of the ranking, or the similarity from 0 to 1 (retrieval), None
+    where there is none.
     `settings` are the decode settings in force, ready for JSON; `detail` names the rule, command or matched source.
     `id` is the row of a stored reply, by which it can be rated; None for what is stored nowhere, such as a command's.
     """

@@ -42,6 +42,7 @@ class DecodingOptions:
     banned: tuple[int, ...] = ()  # token ids that must not be said
     seed: int | None = None  # of the draws; None: from the operating system
     known: bool = True  # a question that the model folder knows nearly word for word gets its reply undecoded
+    recall: bool = True  # a question about what the person told in the talk is answered from there, undecoded
     rank: bool = False  # choose among all candidates, of draws and of the beam, by `chatbot.ranking`
     reverse_weight: float = 0.4  # in ranking, of how well the reply leads back to what was said; 0: not asked
     prior_weight: float = 0.15  # in ranking, of what is taken off for a reply that is likely anywhere; 0: not asked

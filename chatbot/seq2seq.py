@@ -1,6 +1,7 @@
 """The engine with a net: text to tokens, a place in the queue, tokens to text.
 
-A model folder may bring known exchanges along (`chatbot.known`): what they answer is not decoded, and replies to
+A question about what the person told in the talk is answered from there (`chatbot.recall`). A model folder may bring
+known exchanges along (`chatbot.known`): what they answer is not decoded, and replies to
 similar questions may join the candidates (`chatbot.ranking`).
 In: a history and a text. Out: a `Reply` with the settings and seed that produced it. It knows no torch (a runtime is
 handed in), no platform and no store.
@@ -21,6 +22,7 @@ from chatbot.errors import EngineBusyError, ModelFolderError
 from chatbot.known import KnownExchanges, KnownReply
 from chatbot.messages import Reply
 from chatbot.ranking import Candidate, Contest, Markers, rank
+from chatbot.recall import recall
 from chatbot.text import clean, is_chinese
 from chatbot.tokenizer import REVERSED, Tokenizer
 
@@ -102,8 +104,10 @@ class Seq2SeqEngine(Generic[S]):
         """Answer `text`. The same seed gives the same reply, whoever else is being answered."""
         started = time.perf_counter()
         request = self._request(history, text, seed, options)
-        if known := self._known_reply(history, text, request, started):
-            return known
+        if ready := self._recalled(history, text, request, started) or self._known_reply(
+            history, text, request, started
+        ):
+            return ready
         try:
             result = await self._worker.answer(request)
         except EngineBusyError:
@@ -121,8 +125,10 @@ class Seq2SeqEngine(Generic[S]):
         """`reply` for callers without an event loop."""
         started = time.perf_counter()
         request = self._request(history, text, seed, options)
-        if known := self._known_reply(history, text, request, started):
-            return known
+        if ready := self._recalled(history, text, request, started) or self._known_reply(
+            history, text, request, started
+        ):
+            return ready
         try:
             result = self._worker.answer_sync(request)
         except EngineBusyError:
@@ -159,6 +165,21 @@ class Seq2SeqEngine(Generic[S]):
     def _cut(self, text: str) -> str:
         """The end of `text`, cleaned: cut first, so that 100 kB cost no more than a line."""
         return clean(text[-_CHARACTERS_A_TOKEN * self._max_tokens :])
+
+    def _recalled(self, history: Sequence[str], text: str, request: _Request, started: float) -> Reply | None:
+        found = recall(history, text, request.options.seed) if request.options.recall else None
+        if found is None:
+            return None
+        settings, seed = _settings(request)
+        return Reply(
+            text=found.text,
+            model_id=self.model_id,
+            engine="recall",
+            duration_ms=(time.perf_counter() - started) * 1000,
+            settings=settings,
+            seed=seed,
+            detail=found.kind,
+        )
 
     def _known_reply(self, history: Sequence[str], text: str, request: _Request, started: float) -> Reply | None:
         if self._known is None or not request.options.known:

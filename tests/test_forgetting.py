@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from running import Done, rows, run, run_here
+import talking
+from running import Done, run, run_here
 from talking import store_dialogue
 from tiny import save_tiny_model, tiny_model, write_dialogues
 
@@ -22,6 +24,7 @@ from chatbot.copies import Copies
 from chatbot.engine import EchoEngine
 from chatbot.errors import ChatbotError
 from chatbot.identity import load_key
+from chatbot.learnable import LearnablePair
 from chatbot.messages import Message
 from chatbot.registry import Registry
 from chatbot.store import ConversationStore
@@ -32,6 +35,7 @@ from training.pipeline import Verdict, retrain
 from training.recipe import load_recipe
 
 GENEROUS = LearnSettings(max_frozen_worsening=1e9)  # a net of a few weights forgets; only the loop is tested here
+ON_BOTH = pytest.mark.parametrize("store", ["a file", "a server"], indirect=True)
 FEW = ("steps=2", "warmup_steps=1", "evaluate_every=2", "learning_rate=0.01", "rehearse=false")
 
 
@@ -48,13 +52,29 @@ def registry(home: Path, tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pyte
 
 
 @pytest.fixture
-def store(home: Path) -> Iterator[ConversationStore]:
-    """The store of the state folder, with its copies."""
+def store(home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConversationStore]:
+    """The store of the state folder, or one on a server, with its copies."""
     url = f"sqlite:///{home / 'chatbot.db'}"
+    if getattr(request, "param", "a file") == "a server":
+        url = request.getfixturevalue("postgres").empty()
+        monkeypatch.setenv("CHATBOT_DATABASE_URL", url)
     schema.upgrade(url)
-    opened = ConversationStore(url, load_key(home), Copies(home))
-    yield opened
-    opened.close()
+    opened: list[ConversationStore] = []
+    begin = ConversationStore.__init__
+
+    def begin_and_tell(self: ConversationStore, *arguments: Any) -> None:
+        begin(self, *arguments)
+        opened.append(self)
+
+    monkeypatch.setattr(ConversationStore, "__init__", begin_and_tell)
+    yield ConversationStore(url, load_key(home), Copies(home))
+    for one in opened:  # a command leaves closing its own to the end of its process
+        one.close()
+
+
+def found(store: ConversationStore, query: str) -> list[tuple[object, ...]]:
+    """What is really in the database."""
+    return talking.rows(store._url, query)
 
 
 def say(store: ConversationStore, sender: str, *texts: str, platform: str = "telegram", chat: str = "") -> list[str]:
@@ -90,6 +110,7 @@ def models(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {line[2:].split()[0]: line for line in lines}
 
 
+@ON_BOTH
 def test_a_person_is_forgotten_everywhere(
     home: Path, tmp_path: Path, store: ConversationStore, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,8 +120,8 @@ def test_a_person_is_forgotten_everywhere(
         say(store, person, "/consent yes", f"what is a {word}?", f"/teach A {word}, of course.", "thanks")
     assert run_here(capsys, "export", out / "talk.jsonl").code == 0
     second = train(store, registry, home / "runs" / "second")
-    assert (second.promoted, second.base, len(second.snapshot.pairs)) == (True, "first", 2), second.reason
-    of_ann = {row for (row,) in rows(home, "SELECT id FROM message WHERE text LIKE '%zebrafish%'")}
+    assert (second.promoted, second.base, second.snapshot.pairs) == (True, "first", 2), second.reason
+    of_ann = {row for (row,) in found(store, "SELECT id FROM message WHERE text LIKE '%zebrafish%'")}
     assert of_ann < set(store.lineage("second"))
     assert holding("zebrafish", home, out) >= {"talk.jsonl", "log.jsonl", "lessons.jsonl"}
     assert (home / "runs" / "second" / "tokens").is_dir()
@@ -121,13 +142,14 @@ def test_a_person_is_forgotten_everywhere(
     third = train(store, registry, home / "runs" / "third")
 
     assert (third.promoted, third.base, registry.live_id()) == (True, "first", "third"), third.reason
-    assert set(third.snapshot.message_ids).isdisjoint(of_ann)
-    assert rows(home, "SELECT parent_id, state FROM model WHERE id = 'third'") == [("first", "serving")]
+    assert set(store.lineage("third")).isdisjoint(of_ann)
+    assert found(store, "SELECT parent_id, state FROM model WHERE id = 'third'") == [("first", "serving")]
     assert "tainted" not in models(capsys)["third"]
     assert holding("zebrafish", home, out) == set()
     assert "first answers again" in run_here(capsys, "models", "rollback").out
 
 
+@ON_BOTH
 def test_a_mixed_log_is_learnt_by_consent_alone(home: Path, store: ConversationStore, registry: Registry) -> None:
     """Exactly the consented rows reach the files that training reads; after a withdrawal they are gone."""
     for person in ("yes", "no", "mute", "later"):
@@ -148,8 +170,9 @@ def test_a_mixed_log_is_learnt_by_consent_alone(home: Path, store: ConversationS
     assert "Models marked" in say(store, "later", "/consent no")[0]
     assert holding("taught by later", home / "runs") == set()
     assert store.tainted_models() == {"second"}
-    again = export_pairs(store, GENEROUS, home / "again.jsonl", 3, "again")
-    assert [(pair.context, pair.reply) for pair in again.pairs] == [(("canary asked by yes",), "canary taught by yes")]
+    again: list[LearnablePair] = []
+    export_pairs(store, GENEROUS, home / "again.jsonl", 3, "again", told=again.append)
+    assert [(pair.context, pair.reply) for pair in again] == [(("canary asked by yes",), "canary taught by yes")]
 
 
 def test_without_lessons_a_tainted_model_is_let_go_by_hand(

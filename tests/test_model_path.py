@@ -20,6 +20,7 @@ from chatbot.conversation import Conversations
 from chatbot.engine import Engine, load_engine
 from chatbot.errors import ChatbotError, UsageError
 from chatbot.identity import load_key
+from chatbot.learnable import LearnablePair
 from chatbot.messages import Message, Reply
 from chatbot.registry import Registry
 from chatbot.store import ConversationStore
@@ -157,7 +158,6 @@ def test_taught_learnt_served_and_taken_back(
     stored = rows(home, "SELECT DISTINCT model_id FROM message WHERE role = 'bot' ORDER BY id DESC LIMIT 1")
     assert stored == [("second",)]
     assert set(school) <= set(store.lineage("second"))
-    assert set(store.lineage("second")) == set(verdict.snapshot.message_ids)
     assert rows(home, "SELECT parent_id, state FROM model WHERE id = 'second'") == [("first", "serving")]
 
     assert registry.rollback() == "first"
@@ -179,7 +179,7 @@ def test_every_step_leaves_its_artefact(
 
     records = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
     assert [record["turns"][-1] for record in records] == [reply for _, reply in EXCHANGES]
-    assert {row for record in records for row in record["message_ids"]} == set(verdict.snapshot.message_ids)
+    assert {row for record in records for row in record["message_ids"]} == set(store.lineage("second"))
     assert rows(home, "SELECT name, hash FROM dataset") == [("second", verdict.snapshot.sha256)]
     assert str(run / "lessons.jsonl") in json.loads((run / "data.json").read_text("utf-8"))["files"]
     report = (run / "report.md").read_text("utf-8")
@@ -264,15 +264,16 @@ def test_rows_without_consent_are_not_read(home: Path, store: ConversationStore,
         batch = store.record_import("talk.jsonl", declaration)
         store_dialogue(store, batch, ["imported", f"under {declaration}"], "d1")
 
-    snapshot = export_pairs(store, LearnSettings(), tmp_path / "log.jsonl", 3, "log")
+    pairs: list[LearnablePair] = []
+    snapshot = export_pairs(store, LearnSettings(), tmp_path / "log.jsonl", 3, "log", told=pairs.append)
 
     text = snapshot.path.read_text("utf-8")
-    assert [pair.reply for pair in snapshot.pairs] == ["taught on terminal", "under our own words"]
+    assert [pair.reply for pair in pairs] == ["taught on terminal", "under our own words"]
     assert not any(words in text for words in ("telegram", "discord", "under None"))
     assert snapshot.left_out == {"no consent": 1, "platform forbids": 1, "import without declaration": 1}
     store.consent("telegram", "school", "operator", True, wording="v1", how="/consent yes")
-    agreed = export_pairs(store, LearnSettings(), tmp_path / "log.jsonl", 3, "log")
-    assert "taught on telegram" in [pair.reply for pair in agreed.pairs]
+    export_pairs(store, LearnSettings(), tmp_path / "log.jsonl", 3, "log")
+    assert "taught on telegram" in snapshot.path.read_text("utf-8")
 
 
 def test_an_export_is_whole_or_not_there(store: ConversationStore, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,15 +25,14 @@ from training.sifting import sift
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was written: the pairs, every row id they hold, the file's hash, and its number among the data sets.
+    """What was written: how many pairs, the file's hash, and its number among the data sets.
 
     `left_out` counts by reason what was not, `replaced` by kind the personal data that has a placeholder now;
     `permissions` are the platforms' that it rests on.
     """
 
     path: Path
-    pairs: tuple[LearnablePair, ...]
-    message_ids: tuple[int, ...]
+    pairs: int
     sha256: str
     dataset: int
     left_out: Mapping[str, int]
@@ -49,53 +48,55 @@ def export_pairs(
     name: str,
     kept: bool = True,
     form: str = "jsonl",
+    told: Callable[[LearnablePair], object] = lambda pair: None,
 ) -> Snapshot:
     """Write the learnable pairs of the log to `path`, whole or not at all, as data set `name`.
 
-    `form` is jsonl, a dialogue file, or sharegpt, tsv or conv. If the file is to be kept, it is remembered, so that
-    what is forgotten later is taken out of it; where its lines do not tell their rows, so that it is named and can be
-    deleted. All pairs are in memory at once: the newest of them decide which others are too much. UsageError if the
-    file cannot be written.
+    `form` is jsonl, a dialogue file, or sharegpt, tsv or conv; `told` is given every pair as it is written. If the file
+    is to be kept, it is remembered, so that what is forgotten later is taken out of it; where its lines do not tell
+    their rows, so that it is named and can be deleted. UsageError if the file cannot be written.
+
+    The newest pairs decide which others are too much, so the log is read twice: to judge, which holds a few bytes of
+    each pair (`sift`), and to write one pair after the other. What may not be learnt from any more by then is not
+    written, nor what is said after the first reading.
     """
     read_at = datetime.now(UTC)
-    found = store.learnable_pairs(settings.policy, context_turns, settings.block)
-    pairs, left_out = sift(found, settings)
+    door = (settings.policy, context_turns, settings.block)
+    sifting = sift(store.learnable_pairs(*door), settings)
+    found, left_out = store.learnable_pairs(*door), sifting.left_out
     scrubber = Scrubber(settings.scrub, settings.names)
-    scrubbed = _scrubbed(pairs, scrubber, left_out)
+    pairs = _scrubbed((pair for pair in found if pair in sifting), scrubber, left_out)
     cleanable = form == "jsonl"
     if kept and cleanable:
         store.remember_copy(path)
-    digest = _write(scrubbed, path, _FORMS[form], settings)
+    written = _Written(settings, _FORMS[form], told)
+    written.write(pairs, path)
     if kept and not cleanable:
         store.remember_copy(path, whole=True)
-    ids = tuple(sorted({row for pair in scrubbed for row in pair.message_ids}))
+    digest = written.digest.hexdigest()
     return Snapshot(
         path,
-        tuple(scrubbed),
-        ids,
+        written.count,
         digest,
-        store.create_dataset(name, digest, ids, read_at),
+        store.create_dataset(name, digest, written.rows(), read_at),
         {**{str(reason): count for reason, count in found.left_out.items()}, **left_out},
         dict(scrubber.replaced),
-        _permissions(scrubbed, settings),
+        _permissions(written.platforms, settings),
     )
 
 
-def _scrubbed(pairs: Iterable[LearnablePair], scrubber: Scrubber, left_out: Counter[str]) -> list[LearnablePair]:
+def _scrubbed(pairs: Iterable[LearnablePair], scrubber: Scrubber, left_out: Counter[str]) -> Iterator[LearnablePair]:
     """The pairs without personal data; those of which nothing else is left are counted."""
-    result = []
     for pair in pairs:
         *context, reply = scrubber.turns((*pair.context, pair.reply))
         if is_bare(reply) and reply != pair.reply:
             left_out["nothing but personal data"] += 1
         else:
-            result.append(replace(pair, context=tuple(context), reply=reply))
-    return result
+            yield replace(pair, context=tuple(context), reply=reply)
 
 
-def _permissions(pairs: Iterable[LearnablePair], settings: LearnSettings) -> tuple[str, ...]:
-    """The references to what the platforms of these pairs have permitted."""
-    platforms = {pair.platform for pair in pairs}
+def _permissions(platforms: Iterable[str], settings: LearnSettings) -> tuple[str, ...]:
+    """The references to what these platforms have permitted."""
     return tuple(sorted({found for platform in platforms if (found := settings.permission(platform)) is not None}))
 
 
@@ -103,15 +104,37 @@ def _permissions(pairs: Iterable[LearnablePair], settings: LearnSettings) -> tup
 _Form = Callable[[LearnablePair, Sequence[str]], str]
 
 
-def _write(pairs: Iterable[LearnablePair], path: Path, form: _Form, settings: LearnSettings) -> str:
-    """The hash of what was written."""
-    digest = hashlib.sha256()
-    with whole_file(path) as stream:
-        for pair in pairs:
-            line = form(pair, _permissions([pair], settings)) + "\n"
-            digest.update(line.encode())
-            stream.write(line)
-    return digest.hexdigest()
+class _Written:
+    """What is kept of the pairs as they go out: their number, hash, platforms, and a byte for each row there is."""
+
+    def __init__(self, settings: LearnSettings, form: _Form, told: Callable[[LearnablePair], object]) -> None:
+        self.count = 0
+        self.digest = hashlib.sha256()
+        self.platforms: set[str] = set()
+        self._rows = bytearray()
+        self._settings = settings
+        self._form = form
+        self._told = told
+
+    def write(self, pairs: Iterable[LearnablePair], path: Path) -> None:
+        with whole_file(path) as stream:
+            for pair in pairs:
+                line = self._form(pair, _permissions([pair.platform], self._settings)) + "\n"
+                self.digest.update(line.encode())
+                stream.write(line)
+                self._note(pair)
+
+    def rows(self) -> Iterator[int]:
+        """The rows that the pairs hold, each once, in order."""
+        return (row for row, held in enumerate(self._rows) if held)
+
+    def _note(self, pair: LearnablePair) -> None:
+        self.count += 1
+        self.platforms.add(pair.platform)
+        self._rows.extend(bytes(max(0, max(pair.message_ids) + 1 - len(self._rows))))
+        for row in pair.message_ids:
+            self._rows[row] = True
+        self._told(pair)
 
 
 def _as_dialogue(pair: LearnablePair, permissions: Sequence[str]) -> str:

@@ -85,9 +85,11 @@ def retrain(
     serving = registry.live_id()
     _verify_fresh(run, registry)
     base = untainted_base(store, registry, serving)
-    snapshot = export_pairs(store, settings, run / "log.jsonl", recipe.data.context_turns, run.name)
+    pairs: list[LearnablePair] = []
+    turns = recipe.data.context_turns
+    snapshot = export_pairs(store, settings, run / "log.jsonl", turns, run.name, told=pairs.append)
     _verify_lessons(snapshot, serving, base)
-    taught, recent, is_held_out = _split(snapshot)
+    taught, recent, is_held_out = _split(pairs)
     replay = [*shipped_dialogues("dialogues"), *map(Path, settings.replay)]
     for copy in (run / "lessons.jsonl", run / "tokens"):
         store.remember_copy(copy, of=snapshot.path)
@@ -172,15 +174,14 @@ def _verify_fresh(run: Path, registry: Registry) -> None:
         raise UsageError(f"{error}; the model is called as its run folder, so name another --out") from error
 
 
-def _split(snapshot: Snapshot) -> tuple[list[LearnablePair], list[Dialogue], bool]:
+def _split(pairs: list[LearnablePair]) -> tuple[list[LearnablePair], list[Dialogue], bool]:
     """Split by chat: what is taught, the recent set as dialogues, and whether that was held out of the teaching."""
-    pairs = snapshot.pairs
     taught: list[LearnablePair] = []
     apart: list[LearnablePair] = []
     for pair in pairs:
         (apart if held_out(f"chat-{pair.chat}", _RECENT_PER_MILLE) else taught).append(pair)
     if len(pairs) < _ENOUGH_TO_HOLD_OUT or not 0 < len(apart) < len(pairs) // 2:
-        return list(pairs), [_dialogue(pair) for pair in pairs], False
+        return pairs, [_dialogue(pair) for pair in pairs], False
     return taught, [_dialogue(pair) for pair in apart], True
 
 
@@ -277,7 +278,7 @@ def _write_report(verdict: Verdict, registry: Registry) -> None:
     lines = [
         f"# {verdict.model_id}: {'promoted' if verdict.promoted else 'kept out'}",
         "",
-        f"{verdict.reason}. Learnt from {len(verdict.snapshot.pairs)} pairs of the log "
+        f"{verdict.reason}. Learnt from {verdict.snapshot.pairs} pairs of the log "
         f"(sha256 {verdict.snapshot.sha256}); left out: {dict(verdict.snapshot.left_out) or 'nothing'}. "
         f"Replaced by placeholders: {dict(verdict.snapshot.replaced) or 'nothing'}. "
         f"Platforms' permissions it rests on: {'; '.join(verdict.snapshot.permissions) or 'none needed'}.",

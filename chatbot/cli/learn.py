@@ -225,7 +225,7 @@ def run_retrain(arguments: argparse.Namespace) -> int:
     progress.close()
     tell_of(verdict.snapshot)
     result = verdict.comparison
-    print(f"learnt from {len(verdict.snapshot.pairs)} pairs; {result.reproduced} of {result.asked} reproduced")
+    print(f"learnt from {verdict.snapshot.pairs} pairs; {result.reproduced} of {result.asked} reproduced")
     print(f"perplexity per word, frozen set: {result.frozen_before:.2f} -> {result.frozen_after:.2f}")
     print(f"perplexity per word, recent talk: {result.recent_before:.2f} -> {result.recent_after:.2f}")
     print(f"{verdict.model_id}: {'promoted' if verdict.promoted else 'kept out'}, {verdict.reason}")

@@ -66,7 +66,7 @@ def run_export(arguments: argparse.Namespace) -> int:
             with target.open(encoding="utf-8", newline="\n") as lines:
                 for line in lines:
                     print(line, end="")
-    print(f"{len(snapshot.pairs)} pairs, sha256 {snapshot.sha256}", file=sys.stderr)
+    print(f"{snapshot.pairs} pairs, sha256 {snapshot.sha256}", file=sys.stderr)
     tell_of(snapshot)
     return 0
 

@@ -157,6 +157,24 @@ def test_what_the_folder_knows_is_answered_without_the_net(tmp_path: Path) -> No
     assert decoded.text != known.text
 
 
+def test_what_the_person_told_comes_before_known_exchanges(tmp_path: Path) -> None:
+    """The reply is marked as recalled; the setting `recall` leaves the question to the rest."""
+    lines = tmp_path / "known.jsonl"
+    lines.write_text('{"id": "mine-1", "turns": ["What is my name?", "A test."]}\n', encoding="utf-8")
+    engine = load_engine(make_model(tmp_path / "tiny", seed=1, known=lines))
+    history = ["my name is tom", "Hi."]
+
+    recalled = engine.reply_sync(history, "what's my name?", seed=5)
+    again = asyncio.run(engine.reply(history, "what's my name?", seed=5))
+    known = engine.reply_sync(history, "what's my name?", options={"recall": False})
+    engine.close()
+
+    assert (recalled.engine, recalled.detail, recalled.model_id, recalled.seed) == ("recall", "name", "tiny", 5)
+    assert "Tom" in recalled.text
+    assert again.text == recalled.text
+    assert (known.engine, known.text) == ("retrieval", "A test.")
+
+
 def test_answers_in_a_batch_are_those_given_alone(runtime: TorchRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seventeen requests at once, of all lengths, options and histories, get the replies each gets alone."""
     kinds: list[dict[str, object]] = [

@@ -274,7 +274,7 @@ def test_lineage_goes_through_the_parents(store: ConversationStore) -> None:
     """A model leads back to the rows of its own data set and of all its parents', down to one without a record."""
     ids = [row for number in range(3) for row in exchange(store, number)]
     first = store.create_dataset("one", "h1", ids[:2])
-    second = store.create_dataset("two", "h2", [*ids[1:4], ids[1]])
+    second = store.create_dataset("two", "h2", ids[1:4])
     store.record_model("m2", parent="starter", dataset=first, metrics={"loss": 1.5}, state="serving", run="r1")
     store.record_model("m3", parent="m2", dataset=second, metrics={})
 

@@ -30,8 +30,8 @@ def pair(number: int, reply: str | None = None, **more: Any) -> LearnablePair:
 
 def sifted(pairs: list[LearnablePair], **settings: int) -> tuple[list[int], dict[str, int]]:
     """The numbers of the pairs that are left, and what was not, by reason."""
-    kept, left_out = sift(pairs, LearnSettings(**settings))  # type: ignore[arg-type]  # only whole numbers are given
-    return [found.message_ids[0] // 2 for found in kept], dict(left_out)
+    sifting = sift(pairs, LearnSettings(**settings))  # type: ignore[arg-type]  # only whole numbers are given
+    return [found.message_ids[0] // 2 for found in pairs if found in sifting], dict(sifting.left_out)
 
 
 def test_the_newest_of_equal_pairs_stays() -> None:
@@ -70,6 +70,8 @@ def test_one_reply_to_everything_counts_a_few_times() -> None:
 
 def test_imports_have_no_limits_on_people() -> None:
     """A declared import is taken whole, but for what is in it twice."""
-    pairs = [pair(number, "ok", imported=True, created_at=NOON) for number in range(9)] + [pair(0, "ok", imported=True)]
+    pairs = [pair(number, "ok", imported=True, created_at=NOON) for number in range(9)] + [
+        pair(9, "ok", context=("question 0",), imported=True)
+    ]
 
-    assert sifted(pairs, per_person=2, per_hour=2, same_reply=2) == ([*range(1, 9), 0], {"said twice": 1})
+    assert sifted(pairs, per_person=2, per_hour=2, same_reply=2) == ([*range(1, 10)], {"said twice": 1})
