@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--database", metavar="URL", help="of an empty database on a server, which storage measures in place of SQLite"
     )
+    parser.add_argument("--million", action="store_true", help="for train: its data grows to a million pairs")
     parsed = parser.parse_args(arguments)
     sections = parsed.sections or _SECTIONS
     for name in sections:
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"there is no section {name!r}; known: {', '.join(_SECTIONS)}")
     if parsed.database and list(sections) != ["storage"]:
         parser.error("--database is for `storage` alone")
+    if parsed.million and list(sections) != ["train"]:
+        parser.error("--million is for `train` alone")
+    extra = [each for each in (parsed.database, parsed.million) if each]
     blocks = {name: "storage-postgresql" if parsed.database else name for name in sections}
     if parsed.write:
         try:
@@ -47,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         on = machine(parsed.quick)
         # Imported only now: torch is not needed to say what is wrong, nor by `start` and `storage`.
         module = import_module(f"benchmarks.{name}")
-        figures = module.section(parsed.quick, parsed.database) if parsed.database else module.section(parsed.quick)
+        figures = module.section(parsed.quick, *extra)
         print(f"{on}\n\n{figures}\n", flush=True)
         if parsed.write:
             document = parsed.write.read_text(encoding="utf-8")

@@ -1,253 +1,155 @@
-"""How fast we train: our loop beside the loop that tutorials write, on the same examples.
+"""How fast we train: our loop beside the loops that textbooks and tutorials write, on the same examples.
 
 Out: a section of Markdown. The textbook takes shuffled examples, pads them to the longest of the batch, and steps its
 decoder token by token, with attention and a full softmax in each step. It is also given our batches, which hardly need
-padding, to show what comes from them. Ours is the real `training.trainer.Trainer` on the batches that the starter's
-recipe would cut: one fused call for all steps, then attention and softmax for all of them at once. Same sizes, same
-mathematics (a test compares the losses), same clipping, no dropout; padding counts for nobody.
+padding, to show what comes from them. The tutorial takes one pair at a time. Ours is the real
+`training.trainer.Trainer`: one fused call for all steps, then attention and softmax for all of them at once, on batches
+of one source length. Same sizes, same mathematics (a test compares the losses), same clipping, no dropout; padding
+counts for nobody.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, replace
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from benchmarks.reply import FULL_SIZE, QUICK_SIZE, save_random_model
-from chatbot.model import ModelConfig, Seq2Seq
-from chatbot.tokenizer import Tokenizer
-from training.dataset import ExampleSet, TokenisedCorpus
+from benchmarks.reply import FULL_SIZE, QUICK_SIZE
+from benchmarks.train_growth import growth
+from benchmarks.train_textbook import Run, shuffled, textbook, tutorial
+from benchmarks.train_work import Precision, bench_recipe, drawn_words, flops, gemm_peak, made_up, ours
+from chatbot.model import ModelConfig
+from training.batches import Ids
 from training.processes import bf16_pays
-from training.recipe import ModelRecipe, Recipe, load_recipe
-from training.trainer import StepReport, Trainer
 
-_TEXTBOOK = "textbook PyTorch loop, full softmax, fp32"
-_TEXTBOOK_OUR_BATCHES = "the same loop on our batches"
-Precision = Literal["fp32", "bf16"]
-_NEVER = 1_000_000_000
-
-
-class TextbookSeq2Seq(nn.Module):
-    """The model of `chatbot.model.Seq2Seq` (general attention, LSTM) as tutorials write it: a loop over steps."""
-
-    def __init__(self, size: ModelConfig) -> None:
-        super().__init__()
-        memory_units, units = 2 * size.encoder_units, size.decoder_units
-        self.embedding = nn.Embedding(size.vocabulary_size, size.embedding_size)
-        self.encoder = nn.LSTM(
-            size.embedding_size, size.encoder_units, size.encoder_layers, batch_first=True, bidirectional=True
-        )
-        self.bridges = nn.ModuleList(nn.Linear(memory_units, size.decoder_layers * units, bias=False) for _ in "hc")
-        inputs = [size.embedding_size, *[units] * (size.decoder_layers - 1)]
-        self.cells = nn.ModuleList(nn.LSTMCell(width, units) for width in inputs)
-        self.keys = nn.Linear(memory_units, units, bias=False)
-        self.combine = nn.Linear(units + memory_units, size.embedding_size)
-        self.output = nn.Linear(size.embedding_size, size.vocabulary_size)
-        self.output.weight = self.embedding.weight
-
-    def forward(self, source_BS: Tensor, lengths_B: Tensor, input_BT: Tensor, target_BT: Tensor) -> Tensor:
-        """Mean loss a target token, in nats; targets of -1 do not count."""
-        scale = math.sqrt(self.embedding.embedding_dim)
-        embedded_BSE = self.embedding(source_BS) * scale
-        if int(lengths_B.min()) == source_BS.shape[1]:  # spared what packing costs where there is nothing to pack
-            memory_BSM, last = self.encoder(embedded_BSE)
-        else:
-            packed = pack_padded_sequence(embedded_BSE, lengths_B, batch_first=True, enforce_sorted=False)
-            packed_memory, last = self.encoder(packed)
-            memory_BSM, _ = pad_packed_sequence(packed_memory, batch_first=True)
-        keys_BSH = self.keys(memory_BSM)
-        padding_BS = torch.arange(source_BS.shape[1]) >= lengths_B.unsqueeze(1)
-        h, c = (
-            bridge(torch.cat((part[-2], part[-1]), dim=1)).chunk(len(self.cells), dim=1)
-            for bridge, part in zip(self.bridges, last, strict=True)
-        )
-        states = list(zip(h, c, strict=True))
-        loss = torch.zeros(())
-        for t in range(input_BT.shape[1]):
-            x = self.embedding(input_BT[:, t]) * scale
-            for layer, cell in enumerate(self.cells):
-                states[layer] = cell(x, states[layer])
-                x = states[layer][0]
-            scores_BS = torch.bmm(keys_BSH, x.unsqueeze(2)).squeeze(2) / math.sqrt(x.shape[1])
-            weights_BS = torch.softmax(scores_BS.masked_fill(padding_BS, float("-inf")), dim=1)
-            context_BM = torch.bmm(weights_BS.unsqueeze(1), memory_BSM).squeeze(1)
-            logits_BV = self.output(torch.tanh(self.combine(torch.cat((context_BM, x), dim=1))))
-            loss = loss + F.cross_entropy(logits_BV, target_BT[:, t], ignore_index=-1, reduction="sum")
-        return loss / (target_BT >= 0).sum()
+_CLASSIC_SIZE = ModelConfig(
+    vocabulary_size=5000,
+    embedding_size=256,
+    encoder_units=256,
+    decoder_units=256,
+    encoder_layers=3,
+    decoder_layers=3,
+    bidirectional=False,
+)
+_READ, _SAID = 10, 12  # tokens of a pair, the end mark counted
+_QUICK_PAIRS = 300
+_PAIRS = 60_000  # enough for batches of one exact source length
+_OWN_FORM = "ours, attention fed into the cells"
 
 
-def section(quick: bool) -> str:
-    """The table of this file; `quick` proves only that it runs."""
-    size = QUICK_SIZE if quick else FULL_SIZE
-    recipe = _recipe(size, quick)
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A group of rows: the same examples for all. `tokens` is the mean of target tokens in a batch."""
+
+    name: str
+    size: ModelConfig
+    tokens: int
+    draws: int
+    windows: int
+    tutorial: bool = False  # with the tutorial's row, and ours with attention inside the recurrence
+    thorough: bool = False  # with the textbook on our batches, and ours in fp32 too
+
+
+_FULL = (
+    Work("chat-classic, 50 pairs", _CLASSIC_SIZE, 50 * _SAID, 512, 5, tutorial=True),
+    Work("chat-classic, 250 pairs", _CLASSIC_SIZE, 250 * _SAID, 512, 3),
+    Work("2x512, 128 pairs", FULL_SIZE, 128 * _SAID, 1000, 5, thorough=True),
+    Work("2x512, 32k words, 128 pairs", replace(FULL_SIZE, vocabulary_size=32_000), 128 * _SAID, 1000, 3),
+)
+_CLASSIC_QUICK = replace(QUICK_SIZE, bidirectional=False, encoder_layers=2, decoder_layers=2)
+_QUICK = (
+    Work("chat-classic, 50 pairs", _CLASSIC_QUICK, 100, 50, 2, tutorial=True),
+    Work("chat-classic, 250 pairs", _CLASSIC_QUICK, 200, 50, 2),
+    Work("2x512, 128 pairs", QUICK_SIZE, 200, 50, 2, thorough=True),
+    Work("2x512, 32k words, 128 pairs", QUICK_SIZE, 200, 50, 2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contender:
+    name: str
+    run: Run
+    steps: int  # of a window
+    flops: float  # a target token
+    precision: Precision
+
+
+def section(quick: bool, million: bool = False) -> str:
+    """The tables of this file; `quick` proves only that it runs. `million` lets the data grow to a million pairs."""
+    if quick:  # with more, threads that wait for one another on a busy machine take minutes over nothing
+        torch.set_num_threads(1)
+    precisions: list[Precision] = ["fp32", "bf16"] if bf16_pays(torch.device("cpu")) else ["fp32"]
+    side = 256 if quick else 2048
+    peaks = {precision: gemm_peak(precision, side) for precision in precisions}
+    rows: list[str] = []
     with TemporaryDirectory() as temporary:
-        save_random_model(Path(temporary) / "random", size)
-        tokenizer = Tokenizer.load(Path(temporary) / "random" / "tokenizer.json")
-        examples = ExampleSet(_short_chat(tokenizer, 400 if quick else 60_000), tokenizer, recipe.data, recipe.seed)
-        contenders: dict[str, Callable[[int], float]] = {
-            _TEXTBOOK: _textbook(size, recipe, examples, _shuffled(examples, recipe.optimiser.batch_tokens)),
-            _TEXTBOOK_OUR_BATCHES: _textbook(size, recipe, examples, examples.epoch(0, recipe.optimiser.batch_tokens)),
-        }
-        precisions: list[Precision] = ["fp32", "bf16"] if bf16_pays(torch.device("cpu")) else ["fp32"]
-        for precision, draws in itertools.product(precisions, (0, recipe.optimiser.softmax_draws)):
-            softmax = "sampled softmax" if draws else "full softmax"
-            folder = Path(temporary) / f"{precision}-{draws}"
-            folder.mkdir()
-            trainer = _trainer(size, recipe, examples, folder, draws, precision)
-            contenders[f"ours, {softmax}, {precision}"] = _steps_of(trainer)
-        rates: dict[str, list[float]] = {name: [] for name in contenders}
-        windows, steps = (2, 1) if quick else (7, 3)
-        for _ in range(windows):
-            for name, run in contenders.items():
-                rates[name].append(run(steps))
-    return _table(size, recipe, rates, steps)
+        for number, work in enumerate(_QUICK if quick else _FULL):
+            print(f"  {work.name}", file=sys.stderr)
+            contenders = _contenders(work, Path(temporary) / str(number), precisions, quick)
+            rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+            for _ in range(work.windows):
+                for contender in contenders:
+                    rates[contender.name].append(contender.run(contender.steps))
+                peaks = {precision: max(peak, gemm_peak(precision, side)) for precision, peak in peaks.items()}
+            rows += [_row(work, contender, rates, peaks) for contender in contenders]
+        said = ", ".join(f"{peak / 1e9:.0f} GFLOP/s in {precision}" for precision, peak in peaks.items())
+        return "\n".join(
+            [
+                "### Training",
+                "",
+                f"About {_READ} tokens in and {_SAID} out. The batches have so many pairs on average, ours of one "
+                f"source length each. Medians of windows, in turn. The machine's peak, a product of two matrices of "
+                f"{side} by {side}, was {said} in this run; a share of the peak is that of the row's own number type.",
+                "",
+                "| work: loop | target tokens/s | times the textbook [least..most] | share of the peak |",
+                "|---|--:|--:|--:|",
+                *rows,
+                "",
+                *growth(Path(temporary), precisions[-1], peaks[precisions[-1]], quick=quick, million=million),
+            ]
+        )
 
 
-def _recipe(size: ModelConfig, quick: bool) -> Recipe:
-    """The starter's recipe with this size, without dropout, evaluation and checkpoints."""
-    starter = load_recipe("starter")
-    optimiser = replace(
-        starter.optimiser,
-        steps=_NEVER,
-        evaluate_every=_NEVER,
-        checkpoint_every=_NEVER,
-        label_smoothing=0.0,
-        softmax_draws=2000,
-    )
-    if quick:
-        optimiser = replace(optimiser, batch_tokens=200, softmax_draws=100)
-    return replace(starter, model=ModelRecipe(**{**asdict(size), "dropout": 0.0}), optimiser=optimiser)
+def _contenders(work: Work, folder: Path, precisions: Sequence[Precision], quick: bool) -> list[_Contender]:
+    """Everybody at one work, the textbook first."""
+    recipe = bench_recipe(work.size, work.tokens)
+    examples = made_up(recipe, _QUICK_PAIRS if quick else _PAIRS, _READ, _SAID)
+    full = flops(work.size, _READ, _SAID, work.size.vocabulary_size)
+    sampled = flops(work.size, _READ, _SAID, drawn_words(examples, work.draws))
+    steps = 1 if quick else 3
 
+    def loop(batches: Sequence[Ids]) -> Run:
+        return textbook(work.size, recipe.optimiser, examples, batches)
 
-def _short_chat(tokenizer: Tokenizer, dialogues: int) -> TokenisedCorpus:
-    """Questions and answers of made-up tokens: about 10 in and 12 out, most shorter, a few several times as long."""
-    rng = np.random.default_rng(2)
-    first = 1 + max(tokenizer.marker_ids)
-    shares = 1 / (10 + np.arange(len(tokenizer) - first))  # Zipf's law, nearly
-    # Markers and end mark come on top: 8 and 11 tokens of text.
-    sizes = np.stack([_lengths(rng, mean, dialogues) for mean in (8, 11)], axis=1).ravel()
-    tokens = (first + rng.choice(len(shares), sizes.sum(), p=shares / shares.sum())).astype(np.uint16)
-    starts = np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
-    return TokenisedCorpus(
-        tokens=tokens,
-        noisy_tokens=tokens,
-        turn_starts=starts,
-        noisy_starts=starts,
-        dialogue_starts=np.arange(0, 2 * dialogues + 1, 2, dtype=np.int64),
-        sources=np.full(dialogues, tokenizer.source_id("other"), dtype=np.int64),
-        shares=np.ones(dialogues, dtype=np.float32),
-        taught=np.zeros(dialogues, dtype=np.bool_),
-        kept=np.tile([False, True], dialogues),
-    )
-
-
-def _lengths(rng: np.random.Generator, mean: int, count: int) -> NDArray[np.int64]:
-    """Positive lengths of this mean, with the long tail of chat: a negative binomial, shifted by one."""
-    return 1 + rng.poisson(rng.gamma(2, (mean - 1) / 2, count))
-
-
-def _shuffled(examples: ExampleSet, batch_tokens: int) -> list[NDArray[np.int64]]:
-    """Batches of a fixed number of rows in random order, of `batch_tokens` target tokens on average."""
-    order = np.random.default_rng(3).permutation(len(examples))
-    sample = examples.batch(order[:1000], 0)
-    rows = max(1, round(batch_tokens * len(sample.target_BT) / sample.target_tokens))
-    return np.split(order, range(rows, len(order), rows))
-
-
-def _textbook(
-    size: ModelConfig, recipe: Recipe, examples: ExampleSet, batches: list[NDArray[np.int64]]
-) -> Callable[[int], float]:
-    """A function that trains for some steps and says how many target tokens a second it made."""
-    torch.manual_seed(1)
-    model = TextbookSeq2Seq(size)
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.optimiser.learning_rate)
-    epoch = itertools.cycle(batches)
-
-    def run(steps: int) -> float:
-        tokens, begin = 0, 0.0
-        for number, positions in enumerate(itertools.islice(epoch, steps + 1)):
-            if number == 1:  # as below, the first step does not count
-                tokens, begin = 0, time.perf_counter()
-            batch = examples.batch(positions, 0)
-            arrays = (batch.source_BS, batch.lengths_B, batch.input_BT, batch.target_BT)
-            loss = model(*(torch.from_numpy(array) for array in arrays))
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.optimiser.clip)
-            optimiser.step()
-            tokens += batch.target_tokens
-        return tokens / (time.perf_counter() - begin)
-
-    return run
-
-
-def _trainer(
-    size: ModelConfig, recipe: Recipe, examples: ExampleSet, folder: Path, draws: int, precision: Precision
-) -> Trainer:
-    """The trainer of `chatbot train`, on the CPU."""
-    torch.manual_seed(1)
-    chosen = replace(recipe, precision=precision, optimiser=replace(recipe.optimiser, softmax_draws=draws))
-    return Trainer(
-        chosen,
-        Seq2Seq(replace(size, dropout=0.0)),
-        examples,
-        lambda _: 0.0,
-        folder,
-        device="cpu",
-        save_model=lambda _: None,
-    )
-
-
-class _EnoughSteps(Exception):
-    """Stops the trainer between two steps; it goes on from there when it is called again."""
-
-
-def _steps_of(trainer: Trainer) -> Callable[[int], float]:
-    """A function that trains for some steps and says how many target tokens a second it made."""
-
-    def run(steps: int) -> float:
-        heard: list[tuple[float, int]] = []
-
-        def hear(report: StepReport) -> None:
-            heard.append((time.perf_counter(), report.tokens))
-            if len(heard) > steps:
-                raise _EnoughSteps
-
-        with suppress(_EnoughSteps):
-            trainer.train(hear)
-        # The first step cuts the batches of the epoch, which a real run does once in thousands of steps.
-        return sum(tokens for _, tokens in heard[1:]) / (heard[-1][0] - heard[0][0])
-
-    return run
-
-
-def _table(size: ModelConfig, recipe: Recipe, rates: dict[str, list[float]], steps: int) -> str:
-    lines = [
-        "### Training",
-        "",
-        f"{sum(weight.numel() for weight in TextbookSeq2Seq(size).parameters()) / 1e6:.1f} M weights, batches of "
-        f"{recipe.optimiser.batch_tokens} target tokens, ours of one source length each, "
-        f"{recipe.optimiser.softmax_draws} draws where sampled. Medians of {len(rates[_TEXTBOOK])} windows of {steps} "
-        "steps, in turn.",
-        "",
-        "| loop | target tokens/s | times the textbook [least..most] |",
-        "|---|--:|--:|",
+    found = [
+        _Contender("textbook loop", loop(shuffled(examples, work.tokens)), 1, full, "fp32"),
     ]
-    for name, speeds in rates.items():
-        ratios = [speed / base for speed, base in zip(speeds, rates[_TEXTBOOK], strict=True)]
-        lines.append(f"| {name} | {median(speeds):.0f} | {median(ratios):.3g} [{min(ratios):.3g}..{max(ratios):.3g}] |")
-    return "\n".join(lines)
+    if work.thorough:
+        run = loop(examples.epoch(0, work.tokens))
+        found.append(_Contender("the same loop on our batches", run, 1, full, "fp32"))
+    if work.tutorial:
+        run = tutorial(work.size, recipe.optimiser, examples)
+        found.append(_Contender("tutorial, one pair at a time", run, 4 * steps, full, "fp32"))
+        fed = replace(recipe, model=replace(recipe.model, form="grammar", attention="additive", tied_output=False))
+        run = ours(fed, examples, folder / "fed", work.draws, "fp32")
+        found.append(_Contender(f"{_OWN_FORM}, sampled softmax, fp32", run, steps, sampled, "fp32"))
+    for precision in precisions if work.thorough else precisions[-1:]:
+        for draws, cost, softmax in ((0, full, "full softmax"), (work.draws, sampled, "sampled softmax")):
+            run = ours(recipe, examples, folder / f"{precision}-{draws}", draws, precision)
+            found.append(_Contender(f"ours, {softmax}, {precision}", run, steps, cost, precision))
+    return found
+
+
+def _row(work: Work, contender: _Contender, rates: dict[str, list[float]], peaks: dict[Precision, float]) -> str:
+    speeds = rates[contender.name]
+    ratios = [speed / base for speed, base in zip(speeds, rates["textbook loop"], strict=True)]
+    share = median(speeds) * contender.flops / peaks[contender.precision]
+    return (
+        f"| {work.name}: {contender.name} | {median(speeds):.0f} | {median(ratios):.3g} "
+        f"[{min(ratios):.3g}..{max(ratios):.3g}] | {share:.3g} |"
+    )
