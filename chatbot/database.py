@@ -24,7 +24,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from chatbot.errors import DatabaseError, UsageError
 
-BUSY_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_S = 30.0  # on a slow disk with a long line before it, a write may take that long; an error is no better
+_CONNECT_TIMEOUT_S = 5
 _PRAGMAS = ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON")
 _WRITERS_TURN = "SELECT pg_advisory_xact_lock(7026342)"  # any number that no other program takes in this database
 
@@ -32,7 +33,7 @@ _NO_SPACE = "there is no space left for {place}: free some and try again; what w
 _READ_ONLY = (
     "{place} is read-only: make it and its folder writable, or set CHATBOT_DATABASE_URL to a place you may write"
 )
-_LOCKED = "another program has kept {place} locked for more than 5 seconds: close it and try again"
+_LOCKED = f"another program has kept {{place}} locked for more than {BUSY_TIMEOUT_S:g} seconds: close it and try again"
 _NO_TABLE = "{place} lacks a table: run `chatbot db upgrade`"
 _NO_SERVER = "the server of {place} does not answer: start it, or check CHATBOT_DATABASE_URL"
 
@@ -109,7 +110,7 @@ def open_engine(url: str, *, look: bool = False) -> Engine:
         else:
             # A server may restart between two messages: a connection is tried before it is used.
             engine = create_engine(
-                url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": int(BUSY_TIMEOUT_S)}
+                url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_TIMEOUT_S}
             )
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise UsageError(

@@ -157,7 +157,7 @@ def test_connections_are_set_up(store: ConversationStore) -> None:
         "synchronous": 2,
         "foreign_keys": 1,
         "secure_delete": 1,
-        "busy_timeout": 5000,
+        "busy_timeout": 30_000,
     }
 
     with store._engine.connect() as connection:
